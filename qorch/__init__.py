@@ -1,0 +1,1 @@
+"""Virtual machines on Linux hosts, straight on QEMU."""

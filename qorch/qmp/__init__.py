@@ -1,0 +1,1 @@
+"""QMP, the QEMU Machine Protocol, on trio."""

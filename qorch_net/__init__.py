@@ -1,0 +1,1 @@
+"""Bridges, taps, NAT and DHCP for virtual machines, through netlink."""

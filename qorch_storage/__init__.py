@@ -1,0 +1,1 @@
+"""Volumes, images and seeds for virtual machines, on qemu-img and LVM."""
