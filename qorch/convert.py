@@ -1,0 +1,158 @@
+"""Plain data to attrs values and back: the same forms in vm.toml and in stored definitions."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Mapping
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from pathlib import Path
+from typing import Any, get_args, get_origin
+from uuid import UUID
+
+import attrs
+from cattrs import Converter
+from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
+
+from qorch.units import CpuSet, Duration, Mac, Name, Size
+
+
+def _read_bool(value: object, _: type) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError(f"{value!r} is not true or false")  # noqa: TRY004  cattrs collects ValueErrors
+    return value
+
+
+def _read_int(value: object, _: type) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise ValueError(f"{value!r} is not a whole number")  # noqa: TRY004
+    return value
+
+
+def _read_str(value: object, _: type) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"{value!r} is not a string")  # noqa: TRY004
+    return value
+
+
+def _read_path(value: object, _: type) -> Path:
+    if not isinstance(value, str) or not value or "\0" in value:
+        raise ValueError(f"{value!r} is not a path")
+    return Path(value)
+
+
+def _read_enum(value: object, kind: type[enum.Enum]) -> enum.Enum:
+    known = {member.value: member for member in kind}
+    if not isinstance(value, str) or value not in known:
+        raise ValueError(f"{value!r} is none of {', '.join(known)}")
+    return known[value]
+
+
+def _strictly(read: Callable[[str], Any], what: str) -> Callable[[object, type], Any]:
+    """Turn a stdlib constructor that also takes numbers into one that takes text only."""
+
+    def structure(value: object, _: type) -> Any:
+        try:
+            return read(_read_str(value, str))
+        except ValueError as error:
+            raise ValueError(f"{value!r} is not {what}: {error}") from None
+
+    return structure
+
+
+_TEXT_FORMS: dict[Callable[[str], Any], str] = {
+    IPv4Address: "an IPv4 address",
+    IPv4Interface: "an IPv4 address with a prefix length",
+    IPv4Network: "an IPv4 subnet",
+    UUID: "a UUID",
+}
+SHORT_FORMS = {"MemorySpec": "size"}  # `memory = "1GiB"` for `memory = { size = "1GiB" }`
+SHORT_KEYS = {"MachineSpec": {"cpus": ("cpu", "count")}}  # `cpus = 2` for `cpu = { count = 2 }`
+
+
+def toml_name(field: attrs.Attribute[Any]) -> str:
+    """The key of a field in vm.toml: tables are singular there."""
+    name: str = field.metadata.get("toml", field.name)
+    return name
+
+
+def make_converter() -> Converter:
+    """The converter of vm.toml and of stored definitions; strict about types and unknown keys."""
+    converter = Converter(forbid_extra_keys=True, omit_if_default=True)
+    for scalar in (Size, Duration, Mac, Name, CpuSet):
+        converter.register_structure_hook(scalar, lambda value, kind: kind.from_text(value))
+        converter.register_unstructure_hook(scalar, str)
+    for kind, read in ((bool, _read_bool), (int, _read_int), (str, _read_str), (Path, _read_path)):
+        converter.register_structure_hook(kind, read)
+    for text_form, what in _TEXT_FORMS.items():
+        converter.register_structure_hook(text_form, _strictly(text_form, what))
+        converter.register_unstructure_hook(text_form, str)
+    converter.register_unstructure_hook_func(
+        lambda kind: isinstance(kind, type) and issubclass(kind, Path), str
+    )
+    converter.register_structure_hook_func(
+        lambda kind: isinstance(kind, type) and issubclass(kind, enum.Enum), _read_enum
+    )
+    converter.register_structure_hook_factory(
+        attrs.has, lambda cls: _structure_class(cls, converter)
+    )
+    converter.register_unstructure_hook_factory(
+        attrs.has,
+        lambda cls: make_dict_unstructure_fn(
+            cls, converter, _cattrs_omit_if_default=True, **_renames(cls)
+        ),
+    )
+    converter.register_structure_hook_func(_is_sequence, _structure_sequence(converter))
+    return converter
+
+
+def _renames(cls: type) -> dict[str, Any]:
+    return {
+        field.name: override(rename=toml_name(field))
+        for field in attrs.fields(cls)
+        if toml_name(field) != field.name
+    }
+
+
+def _structure_class(cls: type, converter: Converter) -> Callable[[object, type], Any]:
+    structure: Callable[[Any, type], Any] = make_dict_structure_fn(
+        cls, converter, _cattrs_forbid_extra_keys=True, **_renames(cls)
+    )
+    form = SHORT_FORMS.get(cls.__name__)
+    keys = SHORT_KEYS.get(cls.__name__, {})
+
+    def read(value: object, kind: type) -> Any:
+        if form and not isinstance(value, Mapping):
+            value = {form: value}
+        if not isinstance(value, Mapping):
+            raise ValueError(f"{value!r} is not a table")  # noqa: TRY004
+        return structure(_spell_out(value, keys), kind)
+
+    return read
+
+
+def _spell_out(table: Mapping[str, Any], keys: Mapping[str, tuple[str, str]]) -> Mapping[str, Any]:
+    """Move values from their short keys to the tables they stand for."""
+    for short in keys.keys() & table.keys():
+        long, key = keys[short]
+        inner = table.get(long, {})
+        if not isinstance(inner, Mapping) or key in inner:
+            raise ValueError(f"{short!r} and {long!r} say the same thing: keep one of them")
+        rest = {name: value for name, value in table.items() if name != short}
+        table = {**rest, long: {**inner, key: table[short]}}
+    return table
+
+
+def _is_sequence(kind: Any) -> bool:
+    return get_origin(kind) is tuple
+
+
+def _structure_sequence(converter: Converter) -> Callable[[object, Any], tuple[Any, ...]]:
+    """Only lists become tuples: a string is no list of its letters."""
+
+    def read(value: object, kind: Any) -> tuple[Any, ...]:
+        if not isinstance(value, list | tuple):
+            raise ValueError(f"{value!r} is not a list")  # noqa: TRY004
+        item = get_args(kind)[0]
+        return tuple(converter.structure(value, list[item]))  # type: ignore[valid-type]
+
+    return read

@@ -1,0 +1,66 @@
+"""What is known of the host: looked at once by `probe`, asked of nobody else afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import attrs
+
+from qorch.paths import StateDir
+from qorch_net.host import HostNetwork
+from qorch_storage.image import ImageInfo
+
+
+@attrs.frozen(kw_only=True)
+class Kvm:
+    """Whether KVM is there: `error` is None when /dev/kvm opens, `hardware` when vmx or svm is.
+
+    Without either CPU flag a /dev/kvm may open and still run no ordinary guest (KVM inside a
+    virtual machine whose CPU is emulated in software, as kvm_pvm does).
+    """
+
+    error: str | None
+    hardware: bool
+
+    @property
+    def usable(self) -> bool:
+        """Whether any guest can be trusted to it."""
+        return self.error is None and self.hardware
+
+
+@attrs.frozen(kw_only=True)
+class Image:
+    """A disk image that the spec names: its chain from the top down, or why it cannot be used."""
+
+    chain: tuple[ImageInfo, ...] = ()
+    error: str | None = None
+    hint: str | None = None
+
+
+@attrs.frozen(kw_only=True)
+class File:
+    """A file that the spec names: its content if that was asked for, or why it cannot be read."""
+
+    text: str | None = None
+    error: str | None = None
+
+
+@attrs.frozen(kw_only=True)
+class Facts:
+    """The host as one plan sees it."""
+
+    state: StateDir
+    host_id: str
+    cpus: frozenset[int]
+    kvm: Kvm
+    programs: Mapping[str, Path]
+    network: HostNetwork
+    images: Mapping[Path, Image]
+    files: Mapping[Path, File]
+    volumes: frozenset[Path]
+
+    @property
+    def owner(self) -> str:
+        """The mark of this state directory."""
+        return self.state.owner

@@ -1,0 +1,96 @@
+"""Spec and facts to plan: decides everything, touches nothing, the same input the same result."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from qorch.errors import InputError, Problem
+from qorch.facts import Facts
+from qorch.plan.changes import Change, make_changes, make_removals
+from qorch.plan.machine import Addresses, plan_machine
+from qorch.plan.networks import is_up, plan_networks, same_network
+from qorch.plan.storage import Storage
+from qorch.plan.values import (
+    Defined,
+    DiskPlan,
+    MachinePlan,
+    NicPlan,
+    Note,
+    Plan,
+    SeedPlan,
+    add_leases,
+)
+from qorch.spec import Spec
+from qorch.units import Name
+
+__all__ = [
+    "Change",
+    "Defined",
+    "DiskPlan",
+    "MachinePlan",
+    "NicPlan",
+    "Note",
+    "Plan",
+    "SeedPlan",
+    "add_leases",
+    "is_up",
+    "make_changes",
+    "make_plan",
+    "make_removals",
+    "same_network",
+]
+
+QEMU = "qemu-system-x86_64"
+
+
+def make_plan(spec: Spec, facts: Facts, defined: Defined) -> Plan:
+    """Decide what a document becomes on this host.
+
+    Raises InputError with everything that stands in the way.
+    """
+    problems: list[Problem] = []
+    if spec.vms and QEMU not in facts.programs:
+        problems.append(Problem("", f"{QEMU} is not installed", "apt-get install qemu-system-x86"))
+    networks = plan_networks(spec, facts, defined, problems)
+    storage = Storage.from_spec(spec, facts, problems)
+    machines: dict[Name, MachinePlan] = {}
+    notes: list[Note] = []
+    for name, vm in spec.vms.items():
+        others = {**defined.machines, **machines}
+        others.pop(name, None)
+        machines[name], more = plan_machine(
+            name,
+            vm,
+            facts=facts,
+            storage=storage,
+            networks=networks,
+            defined=defined,
+            taken=Addresses.from_machines(others.values()),
+            problems=problems,
+        )
+        notes += more
+    problems += _find_shared_images({**defined.machines, **machines})
+    if problems:
+        raise InputError.from_problems(problems)
+    return Plan(
+        qemu=facts.programs.get(QEMU, Path(QEMU)),
+        machines=machines,
+        networks=networks,
+        volumes=storage.volumes,
+        notes=tuple(notes),
+    )
+
+
+def _find_shared_images(machines: Mapping[Name, MachinePlan]) -> Iterator[Problem]:
+    """Images that a machine writes and another one has: QEMU's locks would refuse the second."""
+    seen: dict[Path, tuple[str, bool]] = {}
+    for name, machine in machines.items():
+        for index, disk in enumerate(machine.disks):
+            where = f"vm.{name}.disk[{index}]"
+            images = [(disk.path, not disk.read_only)]
+            images += [(image.path, False) for image in disk.chain[1:]]
+            for path, writes in images:
+                first, written = seen.setdefault(path, (where, writes))
+                if first != where and (writes or written):
+                    yield Problem(where, f"{path} is in use by {first}", "make an overlay: backing")

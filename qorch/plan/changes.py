@@ -1,0 +1,118 @@
+"""What `up` and `down` would do, as a list for people and programs."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any
+
+import attrs
+
+from qorch.facts import Facts
+from qorch.plan.networks import is_up, same_network
+from qorch.plan.values import Defined, Plan
+from qorch.spec import Spec
+from qorch.units import Name
+
+
+@attrs.frozen
+class Change:
+    """One line of `qorch plan`; `action` is create, change, restart, remove or none."""
+
+    action: str
+    kind: str
+    name: str
+    detail: str
+
+
+def make_changes(
+    plan: Plan, facts: Facts, defined: Defined, running: Collection[Name]
+) -> list[Change]:
+    """What `up` would do, in the order it would do it."""
+    return [
+        *_networks(plan, facts, defined),
+        *_volumes(plan, facts),
+        *(_machine(name, plan, defined, running) for name in plan.machines),
+    ]
+
+
+def make_removals(spec: Spec, defined: Defined, running: Collection[Name]) -> list[Change]:
+    """What `down` would do, in the order it would do it."""
+    machines = [
+        Change("remove", "vm", name, "stop, remove" if name in running else "remove")
+        for name in spec.vms
+        if name in defined.machines
+    ]
+    networks = [
+        Change("remove", "network", name, f"bridge {defined.networks[name].bridge}")
+        for name in spec.networks
+        if name in defined.networks
+    ]
+    return machines + networks
+
+
+def _networks(plan: Plan, facts: Facts, defined: Defined) -> Iterator[Change]:
+    for name, network in plan.networks.items():
+        kept = defined.networks.get(name)
+        detail = f"bridge {network.bridge}, {network.mode.value} {network.subnet}"
+        if kept is None or not is_up(kept, facts):
+            yield Change("create", "network", name, detail)
+        elif not same_network(kept, network):
+            yield Change("change", "network", name, describe_difference(kept, network))
+        else:
+            yield Change("none", "network", name, detail)
+
+
+def _volumes(plan: Plan, facts: Facts) -> Iterator[Change]:
+    volumes = [*plan.volumes.values()]
+    for machine in plan.machines.values():
+        volumes += [
+            (disk.pool, disk.volume)
+            for disk in machine.disks
+            if disk.pool and disk.volume and (disk.pool, disk.volume) not in volumes
+        ]
+    for pool, volume in volumes:
+        path = pool.volume_path(volume.name, volume.format)
+        action = "none" if path in facts.volumes else "create"
+        over = f" over {volume.backing.path}" if volume.backing else ""
+        yield Change(action, "volume", volume.name, f"{path}{over}")
+
+
+def _machine(name: Name, plan: Plan, defined: Defined, running: Collection[Name]) -> Change:
+    wanted, kept = plan.machines[name], defined.machines.get(name)
+    if kept is None:
+        return Change("create", "vm", name, f"{wanted.cpus} CPUs, {wanted.memory}, start")
+    if kept == wanted:
+        return Change(
+            "none" if name in running else "change", "vm", name, "" if name in running else "start"
+        )
+    difference = describe_difference(kept, wanted)
+    if name in running:
+        return Change("restart", "vm", name, difference)
+    return Change("change", "vm", name, f"{difference}; start")
+
+
+def describe_difference(old: object, new: object) -> str:
+    """The keys whose values differ, with both values where they are short."""
+    return ", ".join(_differences("", _flat(old), _flat(new)))
+
+
+def _flat(value: object) -> Any:
+    match value:
+        case tuple() | list():
+            return {str(index): _flat(item) for index, item in enumerate(value)}
+        case Mapping():
+            return {str(key): _flat(item) for key, item in value.items()}
+        case _ if attrs.has(type(value)):
+            fields = attrs.asdict(value, recurse=False)  # type: ignore[arg-type]
+            return {key: _flat(item) for key, item in fields.items()}
+        case _:
+            return value
+
+
+def _differences(path: str, old: Any, new: Any) -> Iterator[str]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in sorted(old.keys() | new.keys()):
+            yield from _differences(f"{path}.{key}" if path else key, old.get(key), new.get(key))
+    elif old != new:
+        shown = " → ".join("…" if isinstance(value, dict) else str(value) for value in (old, new))
+        yield f"{path} {shown}"

@@ -1,0 +1,147 @@
+"""A plan as frozen values: every id, address, name and path decided, nothing made yet."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from ipaddress import IPv4Address
+from pathlib import Path
+from uuid import UUID
+
+import attrs
+
+from qorch.pci import RootPort
+from qorch.spec import Accel, MachineType, NicModel, ReadySpec
+from qorch.units import CpuSet, Duration, Mac, Name, Size
+from qorch_net.plan import Lease, NetworkPlan, TapPlan
+from qorch_storage.plan import Backing, PoolPlan, VolumePlan
+
+
+@attrs.frozen(kw_only=True)
+class DiskPlan:
+    """A disk: its images from the top down, and the volume to make first if it is one of ours."""
+
+    id: str
+    chain: tuple[Backing, ...]
+    read_only: bool = False
+    serial: str | None = None
+    bootindex: int | None = None
+    bus: str | None = None
+    pool: PoolPlan | None = None
+    volume: VolumePlan | None = None
+
+    @property
+    def path(self) -> Path:
+        """The image that the guest writes to."""
+        return self.chain[0].path
+
+
+@attrs.frozen(kw_only=True)
+class NicPlan:
+    """A network card: what the guest sees, and the tap behind it."""
+
+    id: str
+    network: Name
+    model: NicModel
+    mac: Mac
+    ip: IPv4Address | None
+    tap: TapPlan
+    bus: str | None = None
+
+
+@attrs.frozen(kw_only=True)
+class SeedPlan:
+    """A cloud-init seed image and what is in it."""
+
+    path: Path
+    files: Mapping[str, str]
+    bus: str | None = None
+
+
+@attrs.frozen(kw_only=True)
+class MachinePlan:
+    """A machine, down to the last identifier."""
+
+    name: Name
+    owner: str
+    uuid: UUID
+    machine: MachineType
+    accel: Accel
+    cpu_model: str
+    cpus: int
+    pin: tuple[CpuSet, ...] = ()
+    memory: Size
+    balloon: bool
+    rng: bool
+    ports: tuple[RootPort, ...] = ()
+    balloon_bus: str | None = None
+    rng_bus: str | None = None
+    kernel: Path | None = None
+    initrd: Path | None = None
+    append: str | None = None
+    disks: tuple[DiskPlan, ...] = ()
+    nics: tuple[NicPlan, ...] = ()
+    seed: SeedPlan | None = None
+    ready: ReadySpec
+    log_size: Size
+    powerdown_timeout: Duration
+
+    @property
+    def mark(self) -> str:
+        """What QEMU carries in its environment, so that it is found without a record."""
+        return f"{self.owner}:vm/{self.name}"
+
+    @property
+    def ips(self) -> tuple[IPv4Address, ...]:
+        """The addresses it will get."""
+        return tuple(nic.ip for nic in self.nics if nic.ip is not None)
+
+
+@attrs.frozen(kw_only=True)
+class Note:
+    """Something a person should know about a plan."""
+
+    kind: str
+    name: str
+    message: str
+
+
+@attrs.frozen(kw_only=True)
+class Plan:
+    """What a document becomes on this host."""
+
+    qemu: Path
+    machines: Mapping[Name, MachinePlan]
+    networks: Mapping[Name, NetworkPlan]
+    volumes: Mapping[Name, tuple[PoolPlan, VolumePlan]]
+    notes: tuple[Note, ...] = ()
+
+
+@attrs.frozen(kw_only=True)
+class Defined:
+    """The machines and networks that this state directory has already, by name."""
+
+    machines: Mapping[Name, MachinePlan] = attrs.field(factory=dict)
+    networks: Mapping[Name, NetworkPlan] = attrs.field(factory=dict)
+
+
+def add_leases(network: NetworkPlan, machines: Mapping[Name, MachinePlan]) -> NetworkPlan:
+    """The network with a lease for each card that these machines have on it.
+
+    A machine's second card on a network is known as `NAME-nic1` there: a name is one address.
+    """
+    leases = [
+        Lease(mac=nic.mac, ip=nic.ip, name=name)
+        for machine in machines.values()
+        for nic, name in zip(
+            (nic for nic in machine.nics if nic.network == network.name),
+            _lease_names(machine, network.name),
+            strict=False,
+        )
+        if nic.ip is not None
+    ]
+    return attrs.evolve(network, leases=tuple(sorted(leases, key=lambda lease: lease.ip)))
+
+
+def _lease_names(machine: MachinePlan, network: str) -> list[str]:
+    ids = [nic.id for nic in machine.nics if nic.network == network]
+    return [machine.name if index == 0 else f"{machine.name}-{id}" for index, id in enumerate(ids)]  # noqa: A001

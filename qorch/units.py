@@ -1,0 +1,140 @@
+"""Quantities and names as people write them. All of them render back to what was read."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Self
+
+_SIZES = {
+    "B": 1,
+    "KiB": 1 << 10,
+    "MiB": 1 << 20,
+    "GiB": 1 << 30,
+    "TiB": 1 << 40,
+    "PiB": 1 << 50,
+    "kB": 10**3,
+    "MB": 10**6,
+    "GB": 10**9,
+    "TB": 10**12,
+}
+_DURATIONS = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+_LARGEST_SIZE = (1 << 63) - 1  # QEMU's and the kernel's off_t
+
+
+class Size(int):
+    """A number of bytes, written with a unit: `"512MiB"`."""
+
+    @classmethod
+    def from_text(cls, text: object) -> Self:
+        """Read a size; ValueError says what is wrong with it."""
+        if not isinstance(text, str):
+            raise ValueError(f'{text!r} has no unit: write "{text}MiB", for example')  # noqa: TRY004
+        match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", text)
+        if match is None:
+            raise ValueError(f"{text!r} is not a size")
+        number, unit = match.groups()
+        if not unit:
+            raise ValueError(f'{text!r} has no unit: write "{number}MiB", for example')
+        if unit not in _SIZES:
+            raise ValueError(f"{text!r} is not a size: the units are {', '.join(_SIZES)}")
+        size = float(number) * _SIZES[unit] if "." in number else int(number) * _SIZES[unit]
+        if size != int(size):
+            raise ValueError(f"{text!r} is not a whole number of bytes")
+        if size > _LARGEST_SIZE:
+            raise ValueError(f"{text!r} is more than any disk or memory can have")
+        return cls(size)
+
+    def __str__(self) -> str:
+        for unit in ("PiB", "TiB", "GiB", "MiB", "KiB"):
+            if self and self % _SIZES[unit] == 0:
+                return f"{self // _SIZES[unit]}{unit}"
+        return f"{int(self)}B"
+
+    def __repr__(self) -> str:
+        return f"Size({str(self)!r})"
+
+
+class Duration(float):
+    """A number of seconds, written with a unit: `"30s"`."""
+
+    @classmethod
+    def from_text(cls, text: object) -> Self:
+        """Read a duration; ValueError says what is wrong with it."""
+        match = re.fullmatch(
+            r"\s*(\d+(?:\.\d+)?)\s*([a-z]+)\s*", text if isinstance(text, str) else ""
+        )
+        if match is None or match[2] not in _DURATIONS:
+            raise ValueError(
+                f'{text!r} is not a duration: write "30s"; the units are {", ".join(_DURATIONS)}'
+            )
+        return cls(float(match[1]) * _DURATIONS[match[2]])
+
+    def __str__(self) -> str:
+        return f"{round(self * 1000)}ms" if self % 1 else f"{int(self)}s"
+
+
+class Mac(str):
+    """A unicast MAC address in lower case with colons."""
+
+    __slots__ = ()
+
+    @classmethod
+    def from_text(cls, text: object) -> Self:
+        """Read a MAC address; ValueError says what is wrong with it."""
+        mac = str(text).lower().replace("-", ":")
+        if not isinstance(text, str) or not re.fullmatch(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}", mac):
+            raise ValueError(f"{text!r} is not a MAC address")
+        if int(mac[:2], 16) & 1:
+            raise ValueError(f"{text!r} is a multicast address: its first octet must be even")
+        return cls(mac)
+
+
+class Name(str):
+    """The name of a machine, network, pool or volume: one label of a host name (RFC 1123)."""
+
+    __slots__ = ()
+
+    @classmethod
+    def from_text(cls, text: object) -> Self:
+        """Read a name; ValueError says what is wrong with it."""
+        if not isinstance(text, str) or not re.fullmatch(
+            r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", text
+        ):
+            raise ValueError(
+                f"{text!r} is no valid host name: use up to 63 lower-case letters, digits and"
+                " hyphens, with a letter or digit first and last"
+            )
+        return cls(text)
+
+
+class CpuSet(frozenset[int]):
+    """Host CPUs, written as a number or as the kernel writes lists: `"0-3,8"`."""
+
+    @classmethod
+    def from_text(cls, text: object) -> Self:
+        """Read a set of CPUs; ValueError says what is wrong with it."""
+        if isinstance(text, int) and not isinstance(text, bool) and text >= 0:
+            return cls([text])
+        if not isinstance(text, str) or not re.fullmatch(r"\d+(-\d+)?(,\d+(-\d+)?)*", text):
+            raise ValueError(f'{text!r} is not a set of CPUs: write 3 or "0-3,8"')
+        cpus: set[int] = set()
+        for part in text.split(","):
+            first, _, last = part.partition("-")
+            cpus.update(range(int(first), int(last or first) + 1))
+        if not cpus:
+            raise ValueError(f"{text!r} names no CPU: the larger number comes last")
+        return cls(cpus)
+
+    def __str__(self) -> str:
+        return ",".join(f"{a}-{b}" if a != b else str(a) for a, b in _runs(sorted(self)))
+
+
+def _runs(numbers: Iterable[int]) -> list[tuple[int, int]]:
+    runs: list[tuple[int, int]] = []
+    for number in numbers:
+        if runs and runs[-1][1] == number - 1:
+            runs[-1] = (runs[-1][0], number)
+        else:
+            runs.append((number, number))
+    return runs

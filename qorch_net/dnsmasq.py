@@ -1,0 +1,304 @@
+"""dnsmasq: DHCP and DNS of one network.
+
+Files of a network lie in a directory of its own. `dnsmasq.conf` is read at the start, `hosts` and
+`dhcp-hosts` again on SIGHUP. `loaded` says for which contents dnsmasq was last told to read them:
+written after the telling, so that a SIGKILL in between leads to one reload too many, never to one
+too few. dnsmasq daemonizes: when the program returns, its sockets are bound.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+from contextlib import suppress
+from datetime import UTC, datetime
+from ipaddress import AddressValueError, IPv4Address
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import attrs
+
+from qorch_net.errors import NetError
+from qorch_net.process import (
+    CAP_SYS_PTRACE,
+    VARIABLE,
+    Process,
+    find_processes,
+    has_capability,
+    send_signal,
+    stop_processes,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from qorch_net.plan import Lease, Mark, NetworkPlan
+
+_CONFIG, _HOSTS, _DHCP_HOSTS, _LOADED = "dnsmasq.conf", "hosts", "dhcp-hosts", "loaded"
+_LEASES, _PID, _LOG = "leases", "pid", "log"
+_OURS: Final = (_CONFIG, _HOSTS, _DHCP_HOSTS, _LOADED)
+_ADDRESS_IN_USE: Final = 2  # EC_BADNET in dnsmasq.h
+_SECONDS_TO_START: Final = 15
+_INSTALL: Final = "apt-get install dnsmasq-base"
+
+Files = dict[str, bytes]
+
+
+@attrs.frozen(kw_only=True)
+class ActiveLease:
+    """An address that a guest holds. `expires` None: never."""
+
+    mac: str
+    ip: IPv4Address
+    name: str | None
+    expires: datetime | None
+
+
+@attrs.frozen(kw_only=True)
+class Service:
+    """The dnsmasq of one network: found by its mark, its files in `directory`."""
+
+    mark: Mark
+    directory: Path
+    program: str = "dnsmasq"
+
+    def find_processes(self) -> list[Process]:
+        """Find the main processes, not their children that answer DNS over TCP. One is right."""
+        return _without_children(
+            [p for p in find_processes(self.mark.owner) if p.mark == self.mark]
+        )
+
+    def find_files(self) -> Files:
+        """Those of our files that exist, with their contents."""
+        found = {}
+        for name in _OURS:
+            with suppress(FileNotFoundError):
+                found[name] = (self.directory / name).read_bytes()
+        return found
+
+    def write_files(self, files: Files) -> None:
+        """Make our files be `files`, each replaced atomically; no files, no directory."""
+        if not files:
+            self.remove_files()
+            return
+        self.directory.mkdir(exist_ok=True)
+        self.directory.chmod(0o755)
+        for name in _OURS:
+            if name in files:
+                _write(self.directory / name, files[name])
+            else:
+                (self.directory / name).unlink(missing_ok=True)
+
+    def remove_files(self) -> None:
+        """Remove the directory with all that we and dnsmasq wrote; a stranger's file stays."""
+        for name in (*_OURS, _LEASES, _PID, _LOG):
+            (self.directory / name).unlink(missing_ok=True)
+            (self.directory / f"{name}.new").unlink(missing_ok=True)
+        with suppress(OSError):
+            self.directory.rmdir()
+
+    def run(self, leases: tuple[Lease, ...], lock: int) -> None:
+        """Make one dnsmasq run with the files as they are: reload, restart or start it.
+
+        Restarted also where somebody still holds an address that is now kept for another: dnsmasq
+        would not give it away before the old lease ends. `lock` is a file descriptor to be held
+        until the new process carries its mark.
+        """
+        files = self.find_files()
+        loaded = files.get(_LOADED, b"").split()
+        running = self.find_processes()
+        stale = self._has_stale(leases)
+        if _is_sound(running) and loaded[:1] == [_digest(files, _CONFIG)] and not stale:
+            send_signal(running[0].pid, self.mark, signal.SIGHUP)
+        else:
+            stop_processes(self.mark)
+            if stale:
+                self._drop_stale(leases)
+            self._start(lock)
+        _write(self.directory / _LOADED, make_loaded(files))
+
+    def _start(self, lock: int) -> None:
+        words = [self.program, f"--conf-file={self.directory / _CONFIG}"]
+        environment = {VARIABLE: str(self.mark), "PATH": os.defpath, "LC_ALL": "C"}
+        with os.fdopen(os.memfd_create("stderr"), "w+b") as output:
+            try:
+                status = subprocess.run(
+                    words,
+                    env=environment,
+                    cwd="/",
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=output,
+                    start_new_session=True,
+                    pass_fds=(lock,),  # dnsmasq closes it first of all
+                    timeout=_SECONDS_TO_START,
+                    check=False,
+                ).returncode
+            except subprocess.TimeoutExpired as error:
+                stop_processes(self.mark)
+                raise NetError(
+                    f"{shlex.join(words)} is not ready after {error.timeout} s"
+                ) from error
+            except OSError as error:
+                raise NetError(f"cannot run {self.program}: {error.strerror}", _INSTALL) from error
+            if status:
+                output.seek(0)
+                said = output.read().decode(errors="replace").strip()
+                raise NetError(f"{shlex.join(words)} failed: {said}", _hint(status))
+
+    def _has_stale(self, leases: tuple[Lease, ...]) -> bool:
+        return any(_is_stale(active, leases) for active in _read_leases(self.directory / _LEASES))
+
+    def _drop_stale(self, leases: tuple[Lease, ...]) -> None:
+        path = self.directory / _LEASES
+        lines = path.read_text().splitlines(keepends=True)
+        kept = [x for x in lines if not (lease := _parse(x)) or not _is_stale(lease, leases)]
+        _write(path, "".join(kept).encode())
+
+
+def find_program(program: Path | str) -> str:
+    """Find the path of dnsmasq. Raises NetError if it is not installed."""
+    if found := shutil.which(program, path=os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin"):
+        return found
+    raise NetError(f"{program} is not installed", _INSTALL)
+
+
+def find_dnsmasq(owner: str) -> dict[str, int]:
+    """Find the pid of each network's dnsmasq in this network namespace, to be watched by pidfd."""
+    found = _without_children([p for p in find_processes(owner) if p.here])
+    return {p.mark.network: p.pid for p in found if p.mark.network}
+
+
+def find_leases(run_dir: Path, network: str) -> tuple[ActiveLease, ...]:
+    """Find the leases that dnsmasq has given to the guests of a network."""
+    return _read_leases(run_dir / network / _LEASES)
+
+
+def make_files(plan: NetworkPlan, directory: Path, user: str) -> Files:
+    """Make the configuration of a network's dnsmasq, ready to be written."""
+    names = [f"{x.ip} {x.name}.{plan.domain} {x.name}" for x in plan.leases]
+    hosts = [f"{x.mac},{x.ip},{x.name}" for x in plan.leases]
+    return {
+        _CONFIG: _lines(_make_config(plan, directory, user)),
+        _HOSTS: _lines(names),
+        _DHCP_HOSTS: _lines(hosts),
+    }
+
+
+def make_loaded(files: Mapping[str, bytes]) -> bytes:
+    """Make what `loaded` says when dnsmasq works with these files."""
+    return b"%s %s\n" % (_digest(files, _CONFIG), _digest(files, _HOSTS, _DHCP_HOSTS))
+
+
+def is_running(service: Service, files: Files) -> bool:
+    """Whether dnsmasq runs, here, with exactly these files."""
+    wanted = {**files, _LOADED: make_loaded(files)}
+    return service.find_files() == wanted and _is_sound(service.find_processes())
+
+
+def pick_user(directory: Path) -> str:
+    """`nobody` where dnsmasq can live without root, else `root`.
+
+    It must still reach its files, and we must still see its mark in /proc (CAP_SYS_PTRACE). A user
+    namespace may have no `nobody`.
+    """
+    everyone = all(path.stat().st_mode & 0o001 for path in directory.parents if path.exists())
+    everybody_mapped = Path("/proc/self/uid_map").read_text().split() == ["0", "0", "4294967295"]
+    sees = os.geteuid() == 0 and has_capability(CAP_SYS_PTRACE)
+    return "nobody" if everyone and everybody_mapped and sees else "root"
+
+
+def _make_config(plan: NetworkPlan, directory: Path, user: str) -> list[str]:
+    gateway = plan.gateway.ip
+    lines = [
+        f"# qorch {plan.mark}",
+        f"interface={plan.bridge}",
+        "except-interface=lo",
+        "bind-dynamic",  # on this bridge only, also for what arrives elsewhere for its address
+        f"user={user}",
+        f"pid-file={directory / _PID}",
+        f"log-facility={directory / _LOG}",
+        "quiet-dhcp",  # the log keeps what went wrong, and stays small
+        "no-hosts",
+        f"addn-hosts={directory / _HOSTS}",
+        f"domain={plan.domain}",
+        f"local=/{plan.domain}/",
+        "domain-needed",
+    ]
+    if plan.dhcp:
+        lines += [
+            f"dhcp-range={plan.dhcp.start},{plan.dhcp.end},{plan.subnet.netmask},1h",
+            f"dhcp-lease-max={len(plan.dhcp) + len(plan.leases)}",
+            f"dhcp-hostsfile={directory / _DHCP_HOSTS}",
+            f"dhcp-leasefile={directory / _LEASES}",
+            f"dhcp-option=option:router,{gateway}",
+            f"dhcp-option=option:dns-server,{gateway}",
+            "dhcp-authoritative",
+            "no-ping",  # a ping before each offer costs the guest 3 s
+        ]
+        lines += [f"dhcp-option=option:mtu,{plan.mtu}"] if plan.mtu else []
+    return lines
+
+
+def _hint(status: int) -> str:
+    if status == _ADDRESS_IN_USE:
+        return (
+            "another DNS or DHCP server holds the address: `ss -lntup` names it; "
+            "let it listen on its own interfaces only (dnsmasq: bind-interfaces)"
+        )
+    return "run the line by hand to see more"
+
+
+def _without_children(processes: list[Process]) -> list[Process]:
+    pids = {process.pid for process in processes}
+    return [process for process in processes if process.parent not in pids]
+
+
+def _is_sound(processes: list[Process]) -> bool:
+    return len(processes) == 1 and processes[0].here
+
+
+def _is_stale(active: ActiveLease, leases: tuple[Lease, ...]) -> bool:
+    return any((active.ip == x.ip) != (active.mac == x.mac) for x in leases)
+
+
+def _read_leases(path: Path) -> tuple[ActiveLease, ...]:
+    try:
+        lines = path.read_text(errors="replace").splitlines()
+    except FileNotFoundError:
+        return ()
+    return tuple(lease for line in lines if (lease := _parse(line)))
+
+
+def _parse(line: str) -> ActiveLease | None:
+    """Read `expiry MAC address name client-id`; None for what is no IPv4 lease (`duid …`)."""
+    try:
+        expiry, mac, ip, name, *_ = line.split()
+        return ActiveLease(
+            mac=mac.rpartition("-")[2],  # `06-…` for other hardware than Ethernet
+            ip=IPv4Address(ip),
+            name=None if name == "*" else name,
+            expires=datetime.fromtimestamp(int(expiry), UTC) if expiry != "0" else None,
+        )
+    except (ValueError, AddressValueError, OverflowError, OSError):
+        return None
+
+
+def _digest(files: Mapping[str, bytes], *names: str) -> bytes:
+    contents = b"\0".join(files.get(name, b"") for name in names)
+    return hashlib.sha256(contents).hexdigest().encode()
+
+
+def _lines(lines: list[str]) -> bytes:
+    return "".join(f"{line}\n" for line in lines).encode()
+
+
+def _write(path: Path, content: bytes) -> None:
+    new = path.with_name(f"{path.name}.new")
+    new.write_bytes(content)
+    new.chmod(0o644)
+    new.replace(path)

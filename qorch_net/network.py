@@ -1,0 +1,274 @@
+"""Networks: make them be as planned, remove them, tidy up after somebody who was killed.
+
+Every step that touches the host has a name, told to `report` before it is done, and an undo: if a
+step fails, or `report` raises, what this call did is undone in reverse. What is right already is
+neither touched nor reported.
+
+The order of the steps is the order in which a SIGKILL in between does the least harm: first the
+rules with the note that forwarding was off, then forwarding, then the bridge with its mark, then
+dnsmasq. Removal goes the other way. Whatever half of it exists, both find it by its mark.
+
+Of several qorch owners in one network namespace the last one to leave switches forwarding off
+again. So the calls of all of them are serialised by a lock on the namespace itself.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Final
+
+import attrs
+
+from qorch_net.dnsmasq import Service, find_program, is_running, make_files, pick_user
+from qorch_net.errors import NetError
+from qorch_net.forwarding import (
+    check_forwarding,
+    find_forwarding,
+    has_legacy_nat,
+    set_forwarding,
+)
+from qorch_net.host import HostNetwork, Link, check_network
+from qorch_net.netlink.links import BridgeState, Links, open_links
+from qorch_net.netlink.nft import Ruleset, find_ruleset, replace_table
+from qorch_net.plan import Mark
+from qorch_net.probe import find_owned, look
+from qorch_net.process import CAP_NET_ADMIN, find_processes, has_capability, stop_processes
+from qorch_net.rules import Table, make_rules
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator
+    from pathlib import Path
+
+    from qorch_net.plan import NetworkPlan
+
+    Report = Callable[[str], None]
+
+ENSURE_STEPS: Final = ("rules", "forwarding", "bridge", "files", "dnsmasq")
+REMOVE_STEPS: Final = ("dnsmasq", "bridge", "forwarding", "rules", "files")
+
+
+def _ignore(_step: str) -> None:
+    pass
+
+
+def ensure_network(
+    plan: NetworkPlan,
+    *,
+    run_dir: Path,
+    dnsmasq: Path | str = "dnsmasq",
+    report: Report = _ignore,
+) -> None:
+    """Make the network be as planned: create what is missing, correct what differs.
+
+    dnsmasq's files go into `run_dir/NAME`; `run_dir` must exist. Raises NetError before anything is
+    changed if the plan does not fit the host, and with everything undone if a step fails.
+    """
+    _check_privilege()
+    service = Service(
+        mark=plan.mark, directory=run_dir.absolute() / plan.name, program=find_program(dnsmasq)
+    )
+    if not run_dir.is_dir():
+        raise NetError(f"there is no directory {run_dir}", "make it first")
+    with _locked() as lock, open_links() as links, ExitStack() as undo:
+        host = look(links)
+        check_network(plan, host)
+        check_forwarding()
+        _ensure_rules(plan, host, report, undo)
+        _ensure_forwarding(host, report, undo)
+        _ensure_bridge(plan, host, links, report, undo)
+        _ensure_dnsmasq(plan, service, lock, report, undo)
+        undo.pop_all()
+
+
+def remove_network(name: str, *, owner: str, run_dir: Path, report: Report = _ignore) -> None:
+    """Remove whatever exists of a network, found by its mark. Taps on its bridge stay."""
+    _check_privilege()
+    mark = Mark(owner, f"network/{name}")
+    with _locked():
+        if any(process.mark == mark for process in find_processes(owner)):
+            report("dnsmasq")
+            stop_processes(mark)
+        with open_links() as links:
+            found = links.find_links()
+            for link in found:
+                if link.mark == mark and link.kind == "bridge":
+                    report("bridge")
+                    links.delete(link.index, link.name)
+        left = {x.mark.network for x in found if x.mark and x.mark.owner == owner} - {name, None}
+        _remove_rules(name, owner=owner, bridges_left=bool(left), report=report)
+        service = Service(mark=mark, directory=run_dir.absolute() / name)
+        if service.directory.is_dir():
+            report("files")
+            service.remove_files()
+
+
+def apply_rules(owner: str, plans: Collection[NetworkPlan]) -> None:
+    """Make the owner's table hold the rules of exactly these networks, in one transaction.
+
+    For repair, where somebody else flushed them. Without plans the table goes.
+    """
+    _check_privilege()
+    with _locked():
+        ruleset = find_ruleset(owner)
+        if not plans:
+            _remove_table(owner, ruleset, _ignore)
+            return
+        table = _adopt(ruleset, forwarding=find_forwarding())
+        wanted = attrs.evolve(table, rules=())
+        for plan in sorted(plans, key=lambda plan: plan.name):
+            wanted = wanted.replace(plan.name, make_rules(plan))
+        if ruleset.table is None or not wanted.is_like(ruleset.table):
+            replace_table(owner, wanted)
+        if not find_forwarding():
+            set_forwarding(on=True)
+
+
+def remove_orphans(
+    owner: str, *, keep: Collection[str], run_dir: Path, report: Report = _ignore
+) -> tuple[str, ...]:
+    """Remove the networks of which something exists and that are not in `keep`; give their names.
+
+    Taps are left alone: they end with the process that holds them.
+    """
+    _check_privilege()
+    directories = {path.name for path in run_dir.iterdir() if path.is_dir()}
+    owned = find_owned(owner)
+    orphans = tuple(sorted((owned.networks | directories) - set(keep)))
+    for name in orphans:
+        remove_network(name, owner=owner, run_dir=run_dir, report=report)
+    if owned.table and not keep:
+        apply_rules(owner, ())
+    return orphans
+
+
+def _check_privilege() -> None:
+    if not has_capability(CAP_NET_ADMIN):
+        raise NetError(
+            "not allowed to change the host's network",
+            "run as root, or with CAP_NET_ADMIN in a network namespace of your own",
+        )
+
+
+@contextmanager
+def _locked() -> Iterator[int]:
+    """Hold the lock of this network namespace; the kernel releases it with the process.
+
+    A dnsmasq on its way between fork and exec inherits it: it has no mark yet, and whoever comes
+    after a SIGKILL at that moment waits until it has one.
+    """
+    namespace = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(namespace, fcntl.LOCK_EX)
+        yield namespace
+    finally:
+        os.close(namespace)
+
+
+def _ensure_rules(plan: NetworkPlan, host: HostNetwork, report: Report, undo: ExitStack) -> None:
+    ruleset = find_ruleset(plan.owner)
+    table = _adopt(ruleset, forwarding=host.forwarding)
+    wanted = table.replace(plan.name, make_rules(plan))
+    if ruleset.table is None or not wanted.is_like(ruleset.table):
+        report("rules")
+        undo.callback(replace_table, plan.owner, ruleset.table)
+        replace_table(plan.owner, wanted)
+
+
+def _adopt(ruleset: Ruleset, *, forwarding: bool) -> Table:
+    """Take the table as it is, with the duty to switch forwarding off if that falls to us."""
+    table = ruleset.table or Table()
+    duty = table.restore_forwarding or ruleset.restoring or not forwarding
+    return attrs.evolve(table, restore_forwarding=duty)
+
+
+def _ensure_forwarding(host: HostNetwork, report: Report, undo: ExitStack) -> None:
+    if not host.forwarding:
+        report("forwarding")
+        undo.callback(set_forwarding, on=False)
+        set_forwarding(on=True)
+
+
+def _ensure_bridge(
+    plan: NetworkPlan, host: HostNetwork, links: Links, report: Report, undo: ExitStack
+) -> None:
+    link = host.find_bridge(plan)
+    old = _make_state(link, host) if link else None
+    new = BridgeState(
+        alias=plan.mark.alias,
+        mac=plan.mac,
+        up=True,
+        mtu=plan.mtu or (old.mtu if old else None),
+        stp=False,
+        forward_delay=0,  # a port must not wait 15 s before it passes the first frame
+        addresses=frozenset({plan.gateway}),
+    )
+    if old == new:
+        return
+    report("bridge")
+    if link and old:
+        undo.callback(links.change_bridge, link.index, plan.bridge, new, old)
+        links.change_bridge(link.index, plan.bridge, old, new)
+    else:
+        index = links.create_bridge(plan.bridge, new)
+        undo.callback(links.delete, index, plan.bridge)
+
+
+def _make_state(link: Link, host: HostNetwork) -> BridgeState:
+    return BridgeState(
+        alias=link.alias,
+        mac=link.mac,
+        up=link.up,
+        mtu=link.mtu,
+        stp=link.stp,
+        forward_delay=link.forward_delay,
+        addresses=frozenset(x.ip for x in host.addresses if x.interface == link.name),
+    )
+
+
+def _ensure_dnsmasq(
+    plan: NetworkPlan, service: Service, lock: int, report: Report, undo: ExitStack
+) -> None:
+    files = make_files(plan, service.directory, pick_user(service.directory))
+    if is_running(service, files):
+        return
+    before, ran = service.find_files(), bool(service.find_processes())
+    if any(before.get(name) != content for name, content in files.items()):
+        report("files")
+        undo.callback(service.write_files, before)
+        service.write_files({**before, **files})
+    report("dnsmasq")
+    undo.callback(_put_back, service, before, lock, ran=ran)
+    service.run(plan.leases, lock)
+
+
+def _put_back(service: Service, before: dict[str, bytes], lock: int, *, ran: bool) -> None:
+    stop_processes(service.mark)
+    service.write_files(before)
+    if ran:
+        service.run((), lock)
+
+
+def _remove_rules(name: str, *, owner: str, bridges_left: bool, report: Report) -> None:
+    ruleset = find_ruleset(owner)
+    if ruleset.table is None:
+        return
+    left = ruleset.table.replace(name, ())
+    if not left.networks and not bridges_left:
+        _remove_table(owner, ruleset, report)
+    elif name in ruleset.table.networks:
+        report("rules")
+        replace_table(owner, left)
+
+
+def _remove_table(owner: str, ruleset: Ruleset, report: Report) -> None:
+    """Remove the owner's table, and switch forwarding off if it was off and nobody needs it now."""
+    if ruleset.table is None:
+        return
+    needed = ruleset.neighbours or ruleset.routers or has_legacy_nat()
+    if ruleset.table.restore_forwarding and not needed and find_forwarding():
+        report("forwarding")
+        set_forwarding(on=False)
+    report("rules")
+    replace_table(owner, None)

@@ -1,0 +1,130 @@
+"""Processes that carry our mark in their environment, found and stopped without a pid file."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import attrs
+
+from qorch_net.errors import NetError
+from qorch_net.plan import Mark, find_mark
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+VARIABLE: Final = "QORCH_OWNER"
+CAP_NET_ADMIN: Final = 12  # linux/capability.h
+CAP_SYS_PTRACE: Final = 19
+_PROC: Final = Path("/proc")
+_SECONDS: Final = 3  # to end after SIGTERM, and again after SIGKILL
+
+
+@attrs.frozen(kw_only=True)
+class Process:
+    """A marked process. `here`: it lives in the calling thread's network namespace."""
+
+    pid: int
+    parent: int
+    mark: Mark
+    here: bool
+
+
+def has_capability(number: int) -> bool:
+    """Whether the calling thread has this capability in its user namespace."""
+    status = Path("/proc/thread-self/status").read_text()
+    effective = status.partition("CapEff:")[2].split(maxsplit=1)[0]
+    return bool(int(effective, 16) >> number & 1)
+
+
+def find_processes(owner: str) -> tuple[Process, ...]:
+    """Every process that carries a mark of this owner, whoever started it."""
+    namespace = Path("/proc/thread-self/ns/net").stat().st_ino
+    found = []
+    for name in os.listdir(_PROC):  # noqa: PTH208
+        if not name.isdecimal():
+            continue
+        with suppress(OSError):  # it ended, or it is not ours to look at
+            if mark := _find_mark(int(name), owner):
+                found.append(_look(int(name), mark, namespace))
+    return tuple(found)
+
+
+def stop_processes(mark: Mark) -> None:
+    """End every process with this mark: SIGTERM, SIGKILL after 3 s. Raises NetError if one stays.
+
+    Looks again after that, for what one of them started while it was being ended.
+    """
+    for _ in range(8):
+        found = [process.pid for process in find_processes(mark.owner) if process.mark == mark]
+        if not found:
+            return
+        for pid in found:
+            _stop(pid, mark)
+    raise NetError(f"processes of {mark} keep coming back")
+
+
+def send_signal(pid: int, mark: Mark, number: signal.Signals) -> None:
+    """Send a signal to the process if it still is the one with this mark."""
+    with _open_process(pid, mark) as process, suppress(ProcessLookupError):
+        if process is not None:
+            signal.pidfd_send_signal(process, number)
+
+
+def _stop(pid: int, mark: Mark) -> None:
+    with _open_process(pid, mark) as process:
+        if process is None:
+            return
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(process, number)
+            if select.select([process], [], [], _SECONDS)[0]:
+                _reap(process)
+                return
+    raise NetError(f"process {pid} ({mark}) does not end", "it hangs in the kernel: see dmesg")
+
+
+def _reap(process: int) -> None:
+    # A daemon is ours to wait for only where this process is its subreaper, or PID 1.
+    with suppress(ChildProcessError):
+        os.waitid(os.P_PIDFD, process, os.WEXITED | os.WNOHANG)
+
+
+@contextmanager
+def _open_process(pid: int, mark: Mark) -> Iterator[int | None]:
+    """Open a pidfd; None if the process is gone, also if its pid has another owner by now."""
+    try:
+        process = os.pidfd_open(pid)
+    except ProcessLookupError:
+        yield None
+        return
+    try:
+        yield process if _is_marked(pid, mark) else None
+    finally:
+        os.close(process)
+
+
+def _is_marked(pid: int, mark: Mark) -> bool:
+    try:
+        return _find_mark(pid, mark.owner) == mark
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def _find_mark(pid: int, owner: str) -> Mark | None:
+    needle = f"{VARIABLE}={owner}:".encode()
+    environment = b"\0" + (_PROC / str(pid) / "environ").read_bytes()
+    _, found, rest = environment.partition(b"\0" + needle)
+    label = rest.partition(b"\0")[0].decode(errors="replace")
+    return find_mark(f"qorch:{owner}:{label}") if found else None
+
+
+def _look(pid: int, mark: Mark, namespace: int) -> Process:
+    stat = (_PROC / str(pid) / "stat").read_text()
+    parent = int(stat.rpartition(")")[2].split()[1])
+    here = (_PROC / str(pid) / "ns/net").stat().st_ino == namespace
+    return Process(pid=pid, parent=parent, mark=mark, here=here)

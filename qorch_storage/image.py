@@ -1,0 +1,268 @@
+"""Look at disk images: what they hold, and what they build on."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from qorch_storage.errors import StorageError
+from qorch_storage.plan import SECTOR, Backing, ImageFormat, find_format
+from qorch_storage.qcow2 import MAGIC, MAX_CLUSTER, parse_header
+from qorch_storage.run import run
+
+MAX_CHAIN = 200  # images; QEMU opens each of them, and reads pass through all
+
+_HEAD = 1 << 16  # bytes: a qcow2 image's first cluster, in all but rare cases
+_MAGICS = (
+    (0, MAGIC, ImageFormat.QCOW2),
+    (0, b"KDMV", ImageFormat.VMDK),
+    (0, b"COWD", ImageFormat.VMDK),
+    (0, b"# Disk DescriptorFile", ImageFormat.VMDK),
+    (0, b"QED\0", ImageFormat.QED),
+    (0, b"LUKS\xba\xbe", ImageFormat.LUKS),
+    (64, b"\x7f\x10\xda\xbe", ImageFormat.VDI),
+)
+
+
+@attrs.frozen(kw_only=True)
+class ImageInfo:
+    """One image as it is: sizes in bytes, names as its header has them.
+
+    `header_format` is what the first bytes look like. It says nothing about a raw image, whose
+    first bytes the guest writes: trust `format`, which was given.
+    """
+
+    path: Path
+    format: ImageFormat
+    header_format: ImageFormat
+    virtual_size: int
+    allocation: int
+    backing_file: str | None = None
+    backing_format: str | None = None
+    data_file: str | None = None
+    encrypted: bool = False
+    dirty: bool = False
+    corrupt: bool = False
+
+
+def find_image(path: Path, format: ImageFormat | None = None) -> ImageInfo | None:  # noqa: A002
+    """Look at one image, read-only; `None` if there is no such file.
+
+    Without a format the suffix decides, never the content. Raw and qcow2 images cost no process,
+    the others one. Raises StorageError for what cannot be read, is no file or block device, or is
+    not of that format.
+    """
+    format = format or _known_format(path)  # noqa: A001: QEMU's word for it
+    head = _find_head(path)
+    if head is None:
+        return None
+    if format is ImageFormat.RAW:
+        return _make_info(head, format, virtual_size=-(-head.size // SECTOR) * SECTOR)
+    if format is not head.format:
+        raise StorageError(
+            f"{path} is not a {format} image: its first bytes look like {head.format}",
+            f"if that is what it is, give its format as {head.format}",
+        )
+    return _make_qcow2_info(head) if format is ImageFormat.QCOW2 else _query_info(head, format)
+
+
+def find_header_format(path: Path) -> ImageFormat | None:
+    """Return what an image's first bytes look like: for showing, never for opening it.
+
+    Returns `None` if there is no such file. Raises StorageError for what cannot be read.
+    """
+    head = _find_head(path)
+    return head.format if head else None
+
+
+def find_chain(path: Path, format: ImageFormat | None = None) -> tuple[ImageInfo, ...]:  # noqa: A002
+    """Look at an image and all it builds on, from the top to the base.
+
+    Raises StorageError, naming the image and what refers to it, for a missing or looping parent,
+    a backing format that is not written down, a backing name that is not a path, and an image
+    that is corrupt or keeps its data in another file.
+    """
+    chain = [_find_link(path, format, referrer=None)]
+    seen = {_identity(path)}
+    while (backing := resolve_backing(chain[-1])) is not None:
+        referrer = chain[-1].path
+        chain.append(_find_link(backing.path, backing.format, referrer=referrer))
+        if _identity(backing.path) in seen:
+            raise StorageError(
+                f"{backing.path} (backing file of {referrer}) builds on itself",
+                "correct the chain with qemu-img rebase -u",
+            )
+        if len(chain) > MAX_CHAIN:
+            raise StorageError(
+                f"{path} builds on more than {MAX_CHAIN} images",
+                "shorten the chain with qemu-img commit or convert",
+            )
+        seen.add(_identity(backing.path))
+    return tuple(chain)
+
+
+def resolve_backing(image: ImageInfo) -> Backing | None:
+    """Return the image that this one builds on; a relative name begins in its own directory.
+
+    Looks at nothing. Raises StorageError if the name is no path or the format is not explicit.
+    """
+    name = image.backing_file
+    if name is None:
+        return None
+    if ":" in name.partition("/")[0]:
+        raise StorageError(
+            f"{image.path} builds on {name!r}, which is not the path of a file",
+            "only backing files given by path are supported",
+        )
+    if image.backing_format is None:
+        raise StorageError(
+            f"{image.path} builds on {name} without saying in which format that is",
+            f"qemu-img rebase -u -b {name} -F FORMAT {image.path} writes it down",
+        )
+    if image.backing_format not in list(ImageFormat):
+        raise StorageError(
+            f"{image.path} builds on {name} in the unknown format {image.backing_format!r}",
+            f"known formats are {', '.join(ImageFormat)}",
+        )
+    return Backing(path=image.path.parent / name, format=ImageFormat(image.backing_format))
+
+
+def _known_format(path: Path) -> ImageFormat:
+    found = find_format(path)
+    if found is None:
+        raise StorageError(
+            f"the format of {path} would have to be guessed",
+            f"give its format: {', '.join(ImageFormat)}",
+        )
+    return found
+
+
+@attrs.frozen(kw_only=True)
+class _Head:
+    """What one open file tells without being understood; `data` is at least its first 64 KiB."""
+
+    path: Path
+    size: int
+    allocation: int
+    data: bytes
+    format: ImageFormat
+
+
+def _find_head(path: Path) -> _Head | None:
+    try:
+        kind = path.stat().st_mode  # before open, which can act on a FIFO or a tape
+        if not (stat.S_ISREG(kind) or stat.S_ISBLK(kind)):
+            raise StorageError(
+                f"{path} is neither a file nor a block device", "give the path of a disk image"
+            )
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            return _read_head(path, fd)
+        finally:
+            os.close(fd)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise StorageError.from_os_error(f"read {path}", error) from error
+    except ValueError as error:  # a NUL in a path that came from a header
+        raise StorageError(f"cannot read {str(path)!r}: {error}") from error
+
+
+def _read_head(path: Path, fd: int) -> _Head:
+    data = os.pread(fd, _HEAD, 0)
+    format = _find_header_format(data)  # noqa: A001: QEMU's word for it
+    if format is ImageFormat.QCOW2 and int.from_bytes(data[20:24]) > 16:
+        data = os.pread(fd, MAX_CLUSTER, 0)
+    return _Head(
+        path=path,
+        size=os.lseek(fd, 0, os.SEEK_END),
+        allocation=os.fstat(fd).st_blocks * 512,
+        data=data,
+        format=format,
+    )
+
+
+def _find_header_format(data: bytes) -> ImageFormat:
+    found = (format for at, magic, format in _MAGICS if data.startswith(magic, at))  # noqa: A001
+    return next(found, ImageFormat.RAW)
+
+
+def _make_info(head: _Head, format: ImageFormat, **rest: Any) -> ImageInfo:  # noqa: A002
+    return ImageInfo(
+        path=head.path,
+        format=format,
+        header_format=head.format,
+        allocation=head.allocation,
+        **rest,
+    )
+
+
+def _make_qcow2_info(head: _Head) -> ImageInfo:
+    try:
+        header = parse_header(head.data)
+    except ValueError as error:
+        raise StorageError(
+            f"{head.path} is not a usable qcow2 image: {error}",
+            "it is damaged or not what it claims to be; do not use it",
+        ) from error
+    return _make_info(
+        head,
+        ImageFormat.QCOW2,
+        virtual_size=header.virtual_size,
+        backing_file=header.backing_file,
+        backing_format=header.backing_format,
+        data_file=header.data_file or ("?" if header.external_data else None),
+        encrypted=header.encrypted,
+        dirty=header.dirty,
+        corrupt=header.corrupt,
+    )
+
+
+def _query_info(head: _Head, format: ImageFormat) -> ImageInfo:  # noqa: A002: QEMU's word for it
+    path = str(head.path.absolute())  # absolute, or a colon in it would be taken for a protocol
+    command = ["qemu-img", "info", "--force-share", "-f", str(format), "--output=json", path]
+    answer = json.loads(run(command))
+    return _make_info(
+        head,
+        format,
+        virtual_size=answer["virtual-size"],
+        backing_file=answer.get("backing-filename"),
+        backing_format=answer.get("backing-filename-format"),
+        encrypted=answer.get("encrypted", False),
+        dirty=answer.get("dirty-flag", False),
+    )
+
+
+def _find_link(path: Path, format: ImageFormat | None, *, referrer: Path | None) -> ImageInfo:  # noqa: A002
+    name = f"{path} (backing file of {referrer})" if referrer else str(path)
+    try:
+        image = find_image(path, format)
+    except StorageError as error:
+        message = f"backing file of {referrer}: {error.message}" if referrer else error.message
+        raise StorageError(message, error.hint) from error
+    if image is None:
+        raise StorageError(f"{name} does not exist", "correct the path, or bring the file back")
+    if image.data_file is not None:
+        raise StorageError(
+            f"{name} keeps its data in another file, {image.data_file}",
+            "convert it to a self-contained image with qemu-img convert",
+        )
+    if image.corrupt:
+        raise StorageError(
+            f"{name} is marked as corrupt",
+            f"look with `qemu-img check {path}`, or restore a copy",
+        )
+    return image
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise StorageError.from_os_error(f"read {path}", error) from error
+    return status.st_dev, status.st_ino

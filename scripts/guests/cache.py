@@ -1,0 +1,149 @@
+"""Where built guests are kept, and how they get there.
+
+A guest is a directory. It is built in a temporary directory beside its place and renamed, so a
+reader sees a whole guest or none. Each place has a lock file: a build holds it, whoever comes at
+the same time waits and then finds the guest ready. A temporary directory is locked too while its
+build lives, by the same lock, so whoever holds the lock may remove what dead builds left.
+
+The stamp inside says what the guest was made from. Only what is cheap to look at counts: a hash
+over the builder's own files, and over the host's programs that end up in the guest. That the
+archive has a newer package does not make a guest stale; `--force` builds with the newest.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import signal
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+STAMP = "stamp.json"
+SOURCES = Path(__file__).parent
+FILES = SOURCES / "files"
+
+
+class BuildError(Exception):
+    """A guest cannot be built; says why in the user's words."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Guest:
+    """One kind of guest: its name, what it is made from, and the function that makes it.
+
+    `build` fills the directory it is given and returns what else is worth keeping in the stamp,
+    such as versions of packages.
+    """
+
+    name: str
+    inputs: tuple[Path, ...]
+    build: Callable[[Path], dict[str, str]]
+
+
+def find_cache() -> Path:
+    """Return the directory of all guests, `${QORCH_CACHE:-<repo>/.cache}/guests`."""
+    root = os.environ.get("QORCH_CACHE") or SOURCES.parent.parent / ".cache"
+    return Path(root).absolute() / "guests"
+
+
+def find_sources(*modules: str, files: str | None = None) -> tuple[Path, ...]:
+    """Return the paths of `modules` (names of files beside this one) and of all data files."""
+    paths = [SOURCES / f"{module}.py" for module in modules]
+    if files:
+        paths += (path for path in (FILES / files).rglob("*") if path.is_file())
+    return tuple(sorted(paths))
+
+
+def hash_files(paths: Iterable[Path]) -> str:
+    """Return a hash over names, permissions and contents of files. A missing file is an input too."""
+    digest = hashlib.sha256()
+    for path in paths:
+        data = path.read_bytes() if path.exists() else b""
+        mode = path.stat().st_mode if path.exists() else 0
+        digest.update(f"{path.name}\0{mode & 0o111:o}\0{len(data)}\0".encode())
+        digest.update(data)
+    return digest.hexdigest()
+
+
+def is_current(guest: Guest, place: Path) -> bool:
+    """Say whether `place` holds the guest, built from the inputs as they are now."""
+    try:
+        stamp = json.loads((place / STAMP).read_bytes())
+    except (FileNotFoundError, ValueError):
+        return False
+    return bool(stamp.get("inputs") == hash_files(guest.inputs))
+
+
+def progress(text: str) -> None:
+    """Tell the user what is being done, on stderr."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def ensure(guest: Guest, *, cache: Path, force: bool = False) -> Path:
+    """Build the guest unless it is there, and return its directory."""
+    place = cache / guest.name
+    if not force and is_current(guest, place):
+        return place
+    cache.mkdir(parents=True, exist_ok=True)
+    with open_lock(cache / f".{guest.name}.lock"):
+        remove_leftovers(guest, cache)
+        if force or not is_current(guest, place):  # someone else may have built it meanwhile
+            with open_build(guest, cache) as building:
+                extra = guest.build(building)
+                stamp = {"inputs": hash_files(guest.inputs)} | extra
+                (building / STAMP).write_text(json.dumps(stamp, indent=2) + "\n")
+                replace_directory(place, building)
+    return place
+
+
+@contextlib.contextmanager
+def open_lock(path: Path) -> Iterator[None]:
+    """Hold an exclusive lock. It ends with the process at the latest, whatever ends that."""
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            progress(f"waiting for another build: {path}")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+@contextlib.contextmanager
+def open_build(guest: Guest, cache: Path) -> Iterator[Path]:
+    """Make a temporary directory that is removed on errors, Ctrl-C and SIGTERM."""
+    directory = Path(tempfile.mkdtemp(prefix=f".{guest.name}.", suffix=".building", dir=cache))
+    directory.chmod(0o755)
+    before = signal.signal(signal.SIGTERM, exit_on_signal)
+    try:
+        yield directory
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def exit_on_signal(number: int, _frame: FrameType | None) -> None:
+    """Turn a signal into an exception, so that `finally` is run."""
+    raise SystemExit(128 + number)
+
+
+def remove_leftovers(guest: Guest, cache: Path) -> None:
+    """Remove the temporary directories of builds that were killed. Call with the lock held."""
+    for directory in cache.glob(f".{guest.name}.*.building"):
+        progress(f"removing the rest of a dead build: {directory}")
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def replace_directory(place: Path, building: Path) -> None:
+    """Put a finished build in its place. A machine that runs from the old files keeps them."""
+    old = building.with_name(f".{place.name}.old.building")
+    shutil.rmtree(old, ignore_errors=True)
+    with contextlib.suppress(FileNotFoundError):
+        place.rename(old)
+    building.rename(place)
+    shutil.rmtree(old, ignore_errors=True)
