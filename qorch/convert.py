@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import enum
+import functools
+import operator
 from collections.abc import Callable, Mapping
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path
@@ -65,6 +67,12 @@ _TEXT_FORMS: dict[Callable[[str], Any], str] = {
     IPv4Network: "an IPv4 subnet",
     UUID: "a UUID",
 }
+_PLAIN_FORMS: dict[type, Callable[[object, type], Any]] = {
+    bool: _read_bool,
+    int: _read_int,
+    str: _read_str,
+    Path: _read_path,
+}
 SHORT_FORMS = {"MemorySpec": "size"}  # `memory = "1GiB"` for `memory = { size = "1GiB" }`
 SHORT_KEYS = {"MachineSpec": {"cpus": ("cpu", "count")}}  # `cpus = 2` for `cpu = { count = 2 }`
 
@@ -81,8 +89,8 @@ def make_converter() -> Converter:
     for scalar in (Size, Duration, Mac, Name, CpuSet):
         converter.register_structure_hook(scalar, lambda value, kind: kind.from_text(value))
         converter.register_unstructure_hook(scalar, str)
-    for kind, read in ((bool, _read_bool), (int, _read_int), (str, _read_str), (Path, _read_path)):
-        converter.register_structure_hook(kind, read)
+    for kind, read in _PLAIN_FORMS.items():
+        converter.register_structure_hook_func(functools.partial(operator.is_, kind), read)
     for text_form, what in _TEXT_FORMS.items():
         converter.register_structure_hook(text_form, _strictly(text_form, what))
         converter.register_unstructure_hook(text_form, str)

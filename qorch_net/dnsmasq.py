@@ -31,11 +31,10 @@ from qorch_net.process import (
     has_capability,
     send_signal,
     stop_processes,
+    wait_process,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from qorch_net.plan import Lease, Mark, NetworkPlan
 
 _CONFIG, _HOSTS, _DHCP_HOSTS, _LOADED = "dnsmasq.conf", "hosts", "dhcp-hosts", "loaded"
@@ -87,11 +86,9 @@ class Service:
             return
         self.directory.mkdir(exist_ok=True)
         self.directory.chmod(0o755)
-        for name in _OURS:
-            if name in files:
-                _write(self.directory / name, files[name])
-            else:
-                (self.directory / name).unlink(missing_ok=True)
+        for name in set(_OURS) - set(files):
+            (self.directory / name).unlink(missing_ok=True)
+        self._write_each(files)
 
     def remove_files(self) -> None:
         """Remove the directory with all that we and dnsmasq wrote; a stranger's file stays."""
@@ -101,32 +98,32 @@ class Service:
         with suppress(OSError):
             self.directory.rmdir()
 
-    def run(self, leases: tuple[Lease, ...], lock: int) -> None:
+    def run(self, leases: tuple[Lease, ...], running: list[Process], lock: int) -> None:
         """Make one dnsmasq run with the files as they are: reload, restart or start it.
 
         Restarted also where somebody still holds an address that is now kept for another: dnsmasq
-        would not give it away before the old lease ends. `lock` is a file descriptor to be held
-        until the new process carries its mark.
+        would not give it away before the old lease ends. `running` is what `find_processes` said.
+        `lock` is a file descriptor to be held until the new process carries its mark.
         """
         files = self.find_files()
         loaded = files.get(_LOADED, b"").split()
-        running = self.find_processes()
         stale = self._has_stale(leases)
-        if _is_sound(running) and loaded[:1] == [_digest(files, _CONFIG)] and not stale:
+        if is_sound(running) and loaded[:1] == [_digest(files, _CONFIG)] and not stale:
             send_signal(running[0].pid, self.mark, signal.SIGHUP)
         else:
-            stop_processes(self.mark)
+            if running:
+                stop_processes(self.mark)
             if stale:
                 self._drop_stale(leases)
             self._start(lock)
-        _write(self.directory / _LOADED, make_loaded(files))
+        self._write_each(make_loaded(files))
 
     def _start(self, lock: int) -> None:
         words = [self.program, f"--conf-file={self.directory / _CONFIG}"]
         environment = {VARIABLE: str(self.mark), "PATH": os.defpath, "LC_ALL": "C"}
         with os.fdopen(os.memfd_create("stderr"), "w+b") as output:
             try:
-                status = subprocess.run(
+                process = subprocess.Popen(
                     words,
                     env=environment,
                     cwd="/",
@@ -135,20 +132,19 @@ class Service:
                     stderr=output,
                     start_new_session=True,
                     pass_fds=(lock,),  # dnsmasq closes it first of all
-                    timeout=_SECONDS_TO_START,
-                    check=False,
-                ).returncode
-            except subprocess.TimeoutExpired as error:
-                stop_processes(self.mark)
-                raise NetError(
-                    f"{shlex.join(words)} is not ready after {error.timeout} s"
-                ) from error
+                )
             except OSError as error:
                 raise NetError(f"cannot run {self.program}: {error.strerror}", _INSTALL) from error
-            if status:
+            if not wait_process(process, _SECONDS_TO_START):
+                raise NetError(f"{shlex.join(words)} is not ready after {_SECONDS_TO_START} s")
+            if process.returncode:
                 output.seek(0)
                 said = output.read().decode(errors="replace").strip()
-                raise NetError(f"{shlex.join(words)} failed: {said}", _hint(status))
+                raise NetError(f"{shlex.join(words)} failed: {said}", _hint(process.returncode))
+
+    def _write_each(self, files: Files) -> None:
+        for name, content in files.items():
+            _write(self.directory / name, content)
 
     def _has_stale(self, leases: tuple[Lease, ...]) -> bool:
         return any(_is_stale(active, leases) for active in _read_leases(self.directory / _LEASES))
@@ -189,15 +185,14 @@ def make_files(plan: NetworkPlan, directory: Path, user: str) -> Files:
     }
 
 
-def make_loaded(files: Mapping[str, bytes]) -> bytes:
-    """Make what `loaded` says when dnsmasq works with these files."""
-    return b"%s %s\n" % (_digest(files, _CONFIG), _digest(files, _HOSTS, _DHCP_HOSTS))
+def make_loaded(files: Files) -> Files:
+    """Make the note that dnsmasq works with these files."""
+    return {_LOADED: b"%s %s\n" % (_digest(files, _CONFIG), _digest(files, _HOSTS, _DHCP_HOSTS))}
 
 
-def is_running(service: Service, files: Files) -> bool:
-    """Whether dnsmasq runs, here, with exactly these files."""
-    wanted = {**files, _LOADED: make_loaded(files)}
-    return service.find_files() == wanted and _is_sound(service.find_processes())
+def is_sound(running: list[Process]) -> bool:
+    """Whether this is one dnsmasq, in the network namespace of the calling thread."""
+    return len(running) == 1 and running[0].here
 
 
 def pick_user(directory: Path) -> str:
@@ -258,10 +253,6 @@ def _without_children(processes: list[Process]) -> list[Process]:
     return [process for process in processes if process.parent not in pids]
 
 
-def _is_sound(processes: list[Process]) -> bool:
-    return len(processes) == 1 and processes[0].here
-
-
 def _is_stale(active: ActiveLease, leases: tuple[Lease, ...]) -> bool:
     return any((active.ip == x.ip) != (active.mac == x.mac) for x in leases)
 
@@ -288,7 +279,7 @@ def _parse(line: str) -> ActiveLease | None:
         return None
 
 
-def _digest(files: Mapping[str, bytes], *names: str) -> bytes:
+def _digest(files: Files, *names: str) -> bytes:
     contents = b"\0".join(files.get(name, b"") for name in names)
     return hashlib.sha256(contents).hexdigest().encode()
 

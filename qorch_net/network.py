@@ -21,7 +21,14 @@ from typing import TYPE_CHECKING, Final
 
 import attrs
 
-from qorch_net.dnsmasq import Service, find_program, is_running, make_files, pick_user
+from qorch_net.dnsmasq import (
+    Service,
+    find_program,
+    is_sound,
+    make_files,
+    make_loaded,
+    pick_user,
+)
 from qorch_net.errors import NetError
 from qorch_net.forwarding import (
     check_forwarding,
@@ -41,7 +48,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
     from pathlib import Path
 
+    from qorch_net.dnsmasq import Files
     from qorch_net.plan import NetworkPlan
+    from qorch_net.process import Process
 
     Report = Callable[[str], None]
 
@@ -120,7 +129,7 @@ def apply_rules(owner: str, plans: Collection[NetworkPlan]) -> None:
         for plan in sorted(plans, key=lambda plan: plan.name):
             wanted = wanted.replace(plan.name, make_rules(plan))
         if ruleset.table is None or not wanted.is_like(ruleset.table):
-            replace_table(owner, wanted)
+            replace_table(owner, ruleset.table, wanted)
         if not find_forwarding():
             set_forwarding(on=True)
 
@@ -172,8 +181,8 @@ def _ensure_rules(plan: NetworkPlan, host: HostNetwork, report: Report, undo: Ex
     wanted = table.replace(plan.name, make_rules(plan))
     if ruleset.table is None or not wanted.is_like(ruleset.table):
         report("rules")
-        undo.callback(replace_table, plan.owner, ruleset.table)
-        replace_table(plan.owner, wanted)
+        undo.callback(replace_table, plan.owner, wanted, ruleset.table)
+        replace_table(plan.owner, ruleset.table, wanted)
 
 
 def _adopt(ruleset: Ruleset, *, forwarding: bool) -> Table:
@@ -231,23 +240,23 @@ def _ensure_dnsmasq(
     plan: NetworkPlan, service: Service, lock: int, report: Report, undo: ExitStack
 ) -> None:
     files = make_files(plan, service.directory, pick_user(service.directory))
-    if is_running(service, files):
+    before, running = service.find_files(), service.find_processes()
+    if before == {**files, **make_loaded(files)} and is_sound(running):
         return
-    before, ran = service.find_files(), bool(service.find_processes())
     if any(before.get(name) != content for name, content in files.items()):
         report("files")
         undo.callback(service.write_files, before)
         service.write_files({**before, **files})
     report("dnsmasq")
-    undo.callback(_put_back, service, before, lock, ran=ran)
-    service.run(plan.leases, lock)
+    undo.callback(_put_back, service, before, running, lock)
+    service.run(plan.leases, running, lock)
 
 
-def _put_back(service: Service, before: dict[str, bytes], lock: int, *, ran: bool) -> None:
+def _put_back(service: Service, before: Files, ran: list[Process], lock: int) -> None:
     stop_processes(service.mark)
     service.write_files(before)
     if ran:
-        service.run((), lock)
+        service.run((), [], lock)
 
 
 def _remove_rules(name: str, *, owner: str, bridges_left: bool, report: Report) -> None:
@@ -259,7 +268,7 @@ def _remove_rules(name: str, *, owner: str, bridges_left: bool, report: Report) 
         _remove_table(owner, ruleset, report)
     elif name in ruleset.table.networks:
         report("rules")
-        replace_table(owner, left)
+        replace_table(owner, ruleset.table, left)
 
 
 def _remove_table(owner: str, ruleset: Ruleset, report: Report) -> None:
@@ -271,4 +280,4 @@ def _remove_table(owner: str, ruleset: Ruleset, report: Report) -> None:
         report("forwarding")
         set_forwarding(on=False)
     report("rules")
-    replace_table(owner, None)
+    replace_table(owner, ruleset.table, None)

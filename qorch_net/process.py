@@ -15,6 +15,7 @@ from qorch_net.errors import NetError
 from qorch_net.plan import Mark, find_mark
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Iterator
 
 VARIABLE: Final = "QORCH_OWNER"
@@ -75,6 +76,19 @@ def send_signal(pid: int, mark: Mark, number: signal.Signals) -> None:
             signal.pidfd_send_signal(process, number)
 
 
+def wait_process(process: subprocess.Popen[bytes], seconds: float) -> bool:
+    """Wait for a child, without polling; kill it and say False if it does not end in time."""
+    pidfd = os.pidfd_open(process.pid)
+    try:
+        ended = _has_ended(pidfd, seconds)
+    finally:
+        os.close(pidfd)
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+    return ended
+
+
 def _stop(pid: int, mark: Mark) -> None:
     with _open_process(pid, mark) as process:
         if process is None:
@@ -82,10 +96,16 @@ def _stop(pid: int, mark: Mark) -> None:
         for number in (signal.SIGTERM, signal.SIGKILL):
             with suppress(ProcessLookupError):
                 signal.pidfd_send_signal(process, number)
-            if select.select([process], [], [], _SECONDS)[0]:
+            if _has_ended(process, _SECONDS):
                 _reap(process)
                 return
     raise NetError(f"process {pid} ({mark}) does not end", "it hangs in the kernel: see dmesg")
+
+
+def _has_ended(process: int, seconds: float) -> bool:
+    poll = select.poll()
+    poll.register(process, select.POLLIN)
+    return bool(poll.poll(seconds * 1000))
 
 
 def _reap(process: int) -> None:
@@ -116,9 +136,9 @@ def _is_marked(pid: int, mark: Mark) -> bool:
 
 
 def _find_mark(pid: int, owner: str) -> Mark | None:
-    needle = f"{VARIABLE}={owner}:".encode()
-    environment = b"\0" + (_PROC / str(pid) / "environ").read_bytes()
-    _, found, rest = environment.partition(b"\0" + needle)
+    with open(f"/proc/{pid}/environ", "rb", buffering=0) as file:  # noqa: PTH123 - of every process
+        environment = b"\0" + file.read()
+    _, found, rest = environment.partition(f"\0{VARIABLE}={owner}:".encode())
     label = rest.partition(b"\0")[0].decode(errors="replace")
     return find_mark(f"qorch:{owner}:{label}") if found else None
 

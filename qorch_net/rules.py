@@ -43,12 +43,12 @@ class Protocol(enum.Enum):
 
 @attrs.frozen(kw_only=True)
 class Chain:
-    """A base chain: `hook` and `priority` in the kernel's words."""
+    """A chain; with a `hook` a base chain, in the kernel's words."""
 
     name: str
-    type: str
-    hook: str
-    priority: int
+    type: str = ""
+    hook: str = ""
+    priority: int = 0
 
 
 CHAINS: Final = (

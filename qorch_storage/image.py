@@ -50,25 +50,27 @@ class ImageInfo:
     corrupt: bool = False
 
 
-def find_image(path: Path, format: ImageFormat | None = None) -> ImageInfo | None:  # noqa: A002
+def find_image(path: Path, image_format: ImageFormat | None = None) -> ImageInfo | None:
     """Look at one image, read-only; `None` if there is no such file.
 
     Without a format the suffix decides, never the content. Raw and qcow2 images cost no process,
     the others one. Raises StorageError for what cannot be read, is no file or block device, or is
     not of that format.
     """
-    format = format or _known_format(path)  # noqa: A001: QEMU's word for it
+    image_format = image_format or _known_format(path)
     head = _find_head(path)
     if head is None:
         return None
-    if format is ImageFormat.RAW:
-        return _make_info(head, format, virtual_size=-(-head.size // SECTOR) * SECTOR)
-    if format is not head.format:
+    if image_format is ImageFormat.RAW:
+        return _make_info(head, image_format, virtual_size=-(-head.size // SECTOR) * SECTOR)
+    if image_format is not head.format:
         raise StorageError(
-            f"{path} is not a {format} image: its first bytes look like {head.format}",
+            f"{path} is not a {image_format} image: its first bytes look like {head.format}",
             f"if that is what it is, give its format as {head.format}",
         )
-    return _make_qcow2_info(head) if format is ImageFormat.QCOW2 else _query_info(head, format)
+    if image_format is ImageFormat.QCOW2:
+        return _make_qcow2_info(head)
+    return _query_info(head, image_format)
 
 
 def find_header_format(path: Path) -> ImageFormat | None:
@@ -80,14 +82,14 @@ def find_header_format(path: Path) -> ImageFormat | None:
     return head.format if head else None
 
 
-def find_chain(path: Path, format: ImageFormat | None = None) -> tuple[ImageInfo, ...]:  # noqa: A002
+def find_chain(path: Path, image_format: ImageFormat | None = None) -> tuple[ImageInfo, ...]:
     """Look at an image and all it builds on, from the top to the base.
 
     Raises StorageError, naming the image and what refers to it, for a missing or looping parent,
     a backing format that is not written down, a backing name that is not a path, and an image
     that is corrupt or keeps its data in another file.
     """
-    chain = [_find_link(path, format, referrer=None)]
+    chain = [_find_link(path, image_format, referrer=None)]
     seen = {_identity(path)}
     while (backing := resolve_backing(chain[-1])) is not None:
         referrer = chain[-1].path
@@ -175,27 +177,27 @@ def _find_head(path: Path) -> _Head | None:
 
 def _read_head(path: Path, fd: int) -> _Head:
     data = os.pread(fd, _HEAD, 0)
-    format = _find_header_format(data)  # noqa: A001: QEMU's word for it
-    if format is ImageFormat.QCOW2 and int.from_bytes(data[20:24]) > 16:
+    found = _find_header_format(data)
+    if found is ImageFormat.QCOW2 and int.from_bytes(data[20:24]) > 16:
         data = os.pread(fd, MAX_CLUSTER, 0)
     return _Head(
         path=path,
         size=os.lseek(fd, 0, os.SEEK_END),
         allocation=os.fstat(fd).st_blocks * 512,
         data=data,
-        format=format,
+        format=found,
     )
 
 
 def _find_header_format(data: bytes) -> ImageFormat:
-    found = (format for at, magic, format in _MAGICS if data.startswith(magic, at))  # noqa: A001
+    found = (known for at, magic, known in _MAGICS if data.startswith(magic, at))
     return next(found, ImageFormat.RAW)
 
 
-def _make_info(head: _Head, format: ImageFormat, **rest: Any) -> ImageInfo:  # noqa: A002
+def _make_info(head: _Head, image_format: ImageFormat, **rest: Any) -> ImageInfo:
     return ImageInfo(
         path=head.path,
-        format=format,
+        format=image_format,
         header_format=head.format,
         allocation=head.allocation,
         **rest,
@@ -223,13 +225,13 @@ def _make_qcow2_info(head: _Head) -> ImageInfo:
     )
 
 
-def _query_info(head: _Head, format: ImageFormat) -> ImageInfo:  # noqa: A002: QEMU's word for it
+def _query_info(head: _Head, image_format: ImageFormat) -> ImageInfo:
     path = str(head.path.absolute())  # absolute, or a colon in it would be taken for a protocol
-    command = ["qemu-img", "info", "--force-share", "-f", str(format), "--output=json", path]
+    command = ["qemu-img", "info", "--force-share", "-f", str(image_format), "--output=json", path]
     answer = json.loads(run(command))
     return _make_info(
         head,
-        format,
+        image_format,
         virtual_size=answer["virtual-size"],
         backing_file=answer.get("backing-filename"),
         backing_format=answer.get("backing-filename-format"),
@@ -238,10 +240,10 @@ def _query_info(head: _Head, format: ImageFormat) -> ImageInfo:  # noqa: A002: Q
     )
 
 
-def _find_link(path: Path, format: ImageFormat | None, *, referrer: Path | None) -> ImageInfo:  # noqa: A002
+def _find_link(path: Path, image_format: ImageFormat | None, *, referrer: Path | None) -> ImageInfo:
     name = f"{path} (backing file of {referrer})" if referrer else str(path)
     try:
-        image = find_image(path, format)
+        image = find_image(path, image_format)
     except StorageError as error:
         message = f"backing file of {referrer}: {error.message}" if referrer else error.message
         raise StorageError(message, error.hint) from error

@@ -47,9 +47,9 @@ def find_format(name: str | PurePath) -> ImageFormat | None:
     return _SUFFIXES.get(PurePath(name).suffix.lower())
 
 
-def make_file_name(name: str, format: ImageFormat) -> str:  # noqa: A002: QEMU's word for it
+def make_file_name(name: str, image_format: ImageFormat) -> str:
     """Return a volume's file name in a dir pool: `data` as qcow2 lies in `data.qcow2`."""
-    return name if find_format(name) is format else f"{name}.{format}"
+    return name if find_format(name) is image_format else f"{name}.{image_format}"
 
 
 def check_volume_name(name: str) -> None:
@@ -144,6 +144,6 @@ class PoolPlan:
     type: PoolType = PoolType.DIR
     path: Path
 
-    def volume_path(self, name: str, format: ImageFormat) -> Path:  # noqa: A002: QEMU's word
+    def volume_path(self, name: str, image_format: ImageFormat) -> Path:
         """Return where a volume of that name and format lies, whether it exists or not."""
-        return self.path / make_file_name(name, format)
+        return self.path / make_file_name(name, image_format)

@@ -73,10 +73,10 @@ class DirPool:
         """Take the pool that a plan describes; its directory need not exist yet."""
         return cls(plan.name, plan.path.absolute())
 
-    def volume_path(self, name: str, format: ImageFormat) -> Path:  # noqa: A002: QEMU's word
+    def volume_path(self, name: str, image_format: ImageFormat) -> Path:
         """Return where a volume of that name and format lies, whether it exists or not."""
         check_volume_name(name)
-        return self.path / make_file_name(name, format)
+        return self.path / make_file_name(name, image_format)
 
     def find_volumes(self) -> tuple[Volume, ...]:
         """List the pool's volumes by name, without a process; hidden files are none."""
@@ -104,9 +104,11 @@ class DirPool:
         _check_same(find_chain(path, plan.format)[0], plan)  # it was there, or came meanwhile
         return path
 
-    def remove_volume(self, name: str, format: ImageFormat, *, report: Report = ignore) -> bool:  # noqa: A002
+    def remove_volume(
+        self, name: str, image_format: ImageFormat, *, report: Report = ignore
+    ) -> bool:
         """Remove a volume and nothing else; return whether it existed."""
-        path = self.volume_path(name, format)
+        path = self.volume_path(name, image_format)
         if not os.path.lexists(path):
             return False
         report("remove volume")
@@ -155,13 +157,13 @@ class DirPool:
 
 
 def _find_volume(path: Path) -> Volume:
-    format = find_format(path)  # noqa: A001: QEMU's word for it
+    known = find_format(path)
     try:
-        format = format or find_header_format(path)  # noqa: A001: QEMU's word for it
-        image = find_image(path, format) if format in _HEADER_FORMATS else None
+        known = known or find_header_format(path)
+        image = find_image(path, known) if known in _HEADER_FORMATS else None
     except StorageError as error:
-        return Volume(name=path.name, path=path, format=format, image=None, problem=error.message)
-    return Volume(name=path.name, path=path, format=format, image=image)
+        return Volume(name=path.name, path=path, format=known, image=None, problem=error.message)
+    return Volume(name=path.name, path=path, format=known, image=image)
 
 
 @contextmanager

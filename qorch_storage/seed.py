@@ -10,7 +10,8 @@ the layout that ECMA-119 and SUSP (IEEE P1281) lay down.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from io import BytesIO
 from pathlib import Path
 
 from qorch_storage.errors import StorageError
@@ -51,7 +52,7 @@ def make_seed_image(files: Mapping[str, bytes]) -> bytes:
 
     Raises StorageError for an unsuitable file name.
     """
-    import pycdlib  # noqa: PLC0415: costs 60 ms, and few programs that import us make seeds
+    import pycdlib  # noqa: PLC0415 costs 60 ms, and few programs that import us make seeds
 
     for name in files:
         _check_file_name(name)

@@ -9,6 +9,7 @@ import attrs
 
 from qorch.errors import Problem
 from qorch.facts import Facts
+from qorch.paths import StateDir
 from qorch.plan.values import DiskPlan
 from qorch.spec import DEFAULT_POOL, DiskSpec, PoolSpec, Spec, VolumeSpec
 from qorch.units import Name
@@ -30,7 +31,7 @@ class Storage:
     @classmethod
     def from_spec(cls, spec: Spec, facts: Facts, problems: list[Problem]) -> Storage:
         """Plan the document's pools and volumes."""
-        pools = plan_pools(spec, facts)
+        pools = plan_pools(spec, facts.state)
         storage = cls(facts, pools, {}, problems)
         volumes = {
             name: planned
@@ -126,9 +127,9 @@ class Storage:
         self.problems.append(Problem(path, message, hint))
 
 
-def plan_pools(spec: Spec, facts: Facts) -> dict[Name, PoolPlan]:
+def plan_pools(spec: Spec, state: StateDir) -> dict[Name, PoolPlan]:
     """The document's pools, and the built-in one unless the document has its own of that name."""
-    pools = {DEFAULT_POOL: PoolSpec(path=facts.state.default_pool), **spec.pools}
+    pools = {DEFAULT_POOL: PoolSpec(path=state.default_pool), **spec.pools}
     return {
         name: PoolPlan(name=name, type=pool.type, path=pool.path) for name, pool in pools.items()
     }

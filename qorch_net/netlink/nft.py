@@ -1,13 +1,11 @@
 """The packet filter by nf_tables messages: read what is there, replace a table in one transaction.
 
-pyroute2 has the messages; its helpers for matches are few, and the one for addresses is wrong for
-prefixes that are not whole bytes. So expressions are built here, in the kernel's words
-(linux/netfilter/nf_tables.h).
+Rules travel with their expressions as bytes: those of ours come from `qorch_net.expressions`, those
+of networks that stay as they are go back to the kernel as they came.
 """
 
 from __future__ import annotations
 
-import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,6 +15,7 @@ from pyroute2.netlink.exceptions import NetlinkError
 from pyroute2.netlink.nfnetlink import NFNL_SUBSYS_NFTABLES, nfgen_msg
 from pyroute2.netlink.nfnetlink.nftsocket import (
     NFPROTO_INET,
+    NFT_MSG_DELRULE,
     NFT_MSG_DELTABLE,
     NFT_MSG_GETCHAIN,
     NFT_MSG_GETRULE,
@@ -24,17 +23,14 @@ from pyroute2.netlink.nfnetlink.nftsocket import (
     NFT_MSG_NEWCHAIN,
     NFT_MSG_NEWRULE,
     NFT_MSG_NEWTABLE,
-    Cmp,
-    Meta,
     NFTSocket,
     nft_chain_msg,
     nft_rule_msg,
     nft_table_msg,
 )
-from pyroute2.nftables.expressions import genex, masq, verdict
 
 from qorch_net.errors import NetError
-from qorch_net.plan import IFNAMSIZ
+from qorch_net.expressions import make_expressions
 from qorch_net.rules import (
     RESTORE_FORWARDING,
     TABLE_PREFIX,
@@ -42,21 +38,15 @@ from qorch_net.rules import (
     KernelRule,
     Rule,
     Table,
-    Verdict,
     make_table_name,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from ipaddress import IPv4Network
 
 _HOOKS: Final = ("prerouting", "input", "forward", "output", "postrouting")
 _BATCH_BEGIN, _BATCH_END = 0x10, 0x11
 _ACCEPT: Final = 1  # NF_ACCEPT, also as a chain's policy
-_CT_STATE: Final = 0  # NFT_CT_STATE
-_ANSWERS: Final = 2 | 4  # NF_CT_STATE_BIT of established and related, in host byte order
-_NETWORK_HEADER: Final = 1
-_SADDR, _DADDR = 12, 16  # offsets in an IPv4 header
 
 
 @attrs.frozen(kw_only=True)
@@ -75,7 +65,7 @@ class Ruleset:
 
 
 class _RawRule(nfgen_msg):  # type: ignore[misc]
-    """nft_rule_msg without a look into the expressions, which are handed back as they came."""
+    """nft_rule_msg without a look into the expressions."""
 
     prefix = "NFTA_RULE_"
     nla_map = (
@@ -126,25 +116,37 @@ def find_ruleset(owner: str) -> Ruleset:
     )
 
 
-def replace_table(owner: str, table: Table | None) -> None:
-    """Put `table` in the place of the owner's table, or nothing for None, in one transaction."""
+def replace_table(owner: str, old: Table | None, new: Table | None) -> None:
+    """Put the table `new` in the place of `old`, in one transaction; None: no table.
+
+    Chains that stay are kept and only their rules replaced: removing a base chain takes the kernel
+    more than 10 ms.
+    """
     name = make_table_name(owner)
-    messages = [_table(name, NFT_MSG_NEWTABLE), _table(name, NFT_MSG_DELTABLE)]
-    if table is not None:
-        messages.append(_table(name, NFT_MSG_NEWTABLE))
-        messages += [_chain(name, chain) for chain in sorted(table.chains, key=lambda c: c.name)]
-        if table.restore_forwarding:
-            messages.append(_message(nft_chain_msg(), name, NAME=RESTORE_FORWARDING))
-        messages += [_rule(name, rule) for rule in table.rules]
-    with _open_nft() as nft:
-        nft.nlm_request_batch([_bracket(_BATCH_BEGIN), *messages, _bracket(_BATCH_END)])
+    messages = []
+    if old and new and _has_chains_of(old, new):
+        messages.append(_delete(nft_rule_msg(), name, NFT_MSG_DELRULE))
+    elif old:
+        messages.append(_delete(nft_table_msg(), name, NFT_MSG_DELTABLE))
+    if new:
+        messages.append(_create(nft_table_msg(), NFT_MSG_NEWTABLE, NAME=name))
+        messages += [_chain(name, chain) for chain in sorted(new.chains, key=lambda c: c.name)]
+        if new.restore_forwarding:
+            messages.append(_chain(name, Chain(name=RESTORE_FORWARDING)))
+        messages += [_rule(name, rule) for rule in new.rules]
+    if messages:
+        with _open_nft() as nft:
+            nft.nlm_request_batch([_bracket(_BATCH_BEGIN), *messages, _bracket(_BATCH_END)])
+
+
+def _has_chains_of(old: Table, new: Table) -> bool:
+    return old.chains == new.chains and old.restore_forwarding <= new.restore_forwarding
 
 
 @contextmanager
 def _open_nft() -> Iterator[Any]:
     try:
         with NFTSocket(nfgen_family=0) as nft:
-            # Only the table's name and the expressions' bytes are wanted of a rule.
             nft.register_policy({NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_NEWRULE: _RawRule})
             yield nft
     except NetlinkError as error:
@@ -229,112 +231,42 @@ def _bracket(kind: int) -> Any:
     return message
 
 
-def _message(message: Any, table: str, **attributes: object) -> Any:
-    kind = NFT_MSG_NEWCHAIN if isinstance(message, nft_chain_msg) else NFT_MSG_NEWRULE
-    message["attrs"] = [[message.prefix + "TABLE", table]]
-    message["attrs"] += [[message.prefix + key, value] for key, value in attributes.items()]
-    return _address(message, kind)
+def _create(message: Any, kind: int, **attributes: object) -> Any:
+    return _make_message(message, kind, NLM_F_CREATE | NLM_F_APPEND, attributes)
 
 
-def _table(name: str, kind: int) -> Any:
-    message = nft_table_msg()
-    message["attrs"] = [["NFTA_TABLE_NAME", name]]
-    return _address(message, kind)
+def _delete(message: Any, table: str, kind: int) -> Any:
+    key = "NAME" if kind == NFT_MSG_DELTABLE else "TABLE"
+    return _make_message(message, kind, 0, {key: table})
 
 
-def _address(message: Any, kind: int) -> Any:
-    create = 0 if kind == NFT_MSG_DELTABLE else NLM_F_CREATE | NLM_F_APPEND
+def _make_message(message: Any, kind: int, flags: int, attributes: dict[str, object]) -> Any:
     message["nfgen_family"] = NFPROTO_INET
+    message["attrs"] = [[message.prefix + key, value] for key, value in attributes.items()]
     message["header"].update(
-        type=NFNL_SUBSYS_NFTABLES << 8 | kind, flags=NLM_F_REQUEST | NLM_F_ACK | create
+        type=NFNL_SUBSYS_NFTABLES << 8 | kind, flags=NLM_F_REQUEST | NLM_F_ACK | flags
     )
     return message
 
 
 def _chain(table: str, chain: Chain) -> Any:
-    if not chain.hook:
-        return _message(nft_chain_msg(), table, NAME=chain.name)
-    hook = [
-        ["NFTA_HOOK_HOOKNUM", _HOOKS.index(chain.hook)],
-        ["NFTA_HOOK_PRIORITY", chain.priority],
-    ]
-    return _message(
-        nft_chain_msg(),
-        table,
-        NAME=chain.name,
-        TYPE=chain.type,
-        HOOK={"attrs": hook},
-        POLICY=_ACCEPT,
-    )
+    base: dict[str, object] = {}
+    if chain.hook:
+        hook = [
+            ["NFTA_HOOK_HOOKNUM", _HOOKS.index(chain.hook)],
+            ["NFTA_HOOK_PRIORITY", chain.priority],
+        ]
+        base = {"TYPE": chain.type, "HOOK": {"attrs": hook}, "POLICY": _ACCEPT}
+    return _create(nft_chain_msg(), NFT_MSG_NEWCHAIN, TABLE=table, NAME=chain.name, **base)
 
 
 def _rule(table: str, rule: Rule | KernelRule) -> Any:
     comment = rule.comment.encode() + b"\0"
-    userdata = bytes([0, len(comment)]) + comment
-    if isinstance(rule, KernelRule):
-        expressions: object = rule.expressions
-        return _message(
-            _RawRule(), table, CHAIN=rule.chain, EXPRESSIONS=expressions, USERDATA=userdata
-        )
-    return _message(
-        nft_rule_msg(),
-        table,
+    return _create(
+        _RawRule(),
+        NFT_MSG_NEWRULE,
+        TABLE=table,
         CHAIN=rule.chain,
-        EXPRESSIONS=make_expressions(rule),
-        USERDATA=rule.comment,
+        EXPRESSIONS=rule.expressions if isinstance(rule, KernelRule) else make_expressions(rule),
+        USERDATA=bytes([0, len(comment)]) + comment,
     )
-
-
-def make_expressions(rule: Rule) -> list[object]:
-    """Turn a rule into nf_tables expressions, in the order of `str(rule)`."""
-    verdicts = {Verdict.ACCEPT: verdict(1), Verdict.DROP: verdict(0), Verdict.MASQUERADE: masq()}
-    result: list[object] = []
-    if rule.iifname:
-        result += _meta(Meta.NFT_META_IIFNAME, _interface(rule.iifname))
-    if rule.oifname:
-        result += _meta(Meta.NFT_META_OIFNAME, _interface(rule.oifname))
-    if rule.protocol:
-        result += _meta(Meta.NFT_META_NFPROTO, bytes([rule.protocol.value]))
-    if rule.answers:
-        result += [genex("ct", {"key": _CT_STATE, "dreg": 1}), *_mask(_host_order(_ANSWERS))]
-        result.append(_compare(Cmp.NFT_CMP_NEQ, bytes(4)))
-    if rule.saddr:
-        result += _network(_SADDR, Cmp.NFT_CMP_EQ, rule.saddr)
-    for network in rule.not_daddr:
-        result += _network(_DADDR, Cmp.NFT_CMP_NEQ, network)
-    return [*result, *verdicts[rule.verdict]]
-
-
-def _meta(key: int, value: bytes) -> list[Any]:
-    return [genex("meta", {"key": key, "dreg": 1}), _compare(Cmp.NFT_CMP_EQ, value)]
-
-
-def _network(offset: int, comparison: int, network: IPv4Network) -> list[Any]:
-    load = {"dreg": 1, "base": _NETWORK_HEADER, "offset": offset, "len": 4}
-    return [
-        genex("payload", load),
-        *_mask(network.netmask.packed),
-        _compare(comparison, network.network_address.packed),
-    ]
-
-
-def _mask(mask: bytes) -> list[Any]:
-    size = len(mask)
-    details = {"sreg": 1, "dreg": 1, "len": size, "mask": _data(mask), "xor": _data(bytes(size))}
-    return [genex("bitwise", details)]
-
-
-def _compare(comparison: int, value: bytes) -> Any:
-    return genex("cmp", {"sreg": 1, "op": comparison, "data": _data(value)})
-
-
-def _data(value: bytes) -> dict[str, Any]:
-    return {"attrs": [("NFTA_DATA_VALUE", value)]}
-
-
-def _interface(name: str) -> bytes:
-    return name.encode().ljust(IFNAMSIZ, b"\0")
-
-
-def _host_order(number: int) -> bytes:
-    return number.to_bytes(4, sys.byteorder)

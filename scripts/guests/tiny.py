@@ -5,11 +5,10 @@ first. The same packages give the same bytes.
 """
 
 import gzip
-import subprocess
 import tempfile
 from pathlib import Path
 
-from guests.apt import download, find_dependency
+from guests.apt import download, find_dependency, run
 from guests.cache import FILES, BuildError, Guest, find_sources, progress
 from guests.cpio import Archive
 from guests.deb import find_version, read_files
@@ -55,12 +54,11 @@ def read_busybox(deb: Path) -> bytes:
 
 def find_applets(busybox: bytes) -> list[str]:
     """Return the names busybox answers to."""
-    with tempfile.NamedTemporaryFile() as file:
-        file.write(busybox)
-        file.close()
-        Path(file.name).chmod(0o700)
-        done = subprocess.run([file.name, "--list"], capture_output=True, text=True, check=True)
-    return done.stdout.split()
+    with tempfile.TemporaryDirectory() as directory:
+        program = Path(directory, "busybox")
+        program.write_bytes(busybox)
+        program.chmod(0o700)
+        return run(program, "--list").split()
 
 
 def make_initramfs(kernel: Kernel, busybox: bytes) -> bytes:

@@ -1,0 +1,34 @@
+"""`qorch cmdline`: the command line of a machine, without touching the host."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from qorch.argv import make_argv
+from qorch.errors import InputError, NotFoundError, Problem
+from qorch.handles import Handles
+from qorch.load import load_text
+from qorch.paths import StateDir
+from qorch.plan import Defined, make_plan
+from qorch.probe import probe
+from qorch.units import Name
+
+
+def make_words(
+    text: str, directory: Path, file: str, name: str | None, state: StateDir
+) -> list[str]:
+    """The words QEMU would be started with; file descriptor numbers stand in for real ones.
+
+    Raises InputError, or NotFoundError if the document has no machine `name`.
+    """
+    spec = load_text(text, directory, file)
+    if name is None:
+        if len(spec.vms) != 1:
+            problem = Problem(file, f"has {len(spec.vms)} machines", "say which one")
+            raise InputError.from_problems([problem])
+        (name,) = spec.vms
+    plan = make_plan(spec, probe(spec, state), Defined())
+    machine = plan.machines.get(Name(name))
+    if machine is None:
+        raise NotFoundError(f"{file} has no machine {name!r}", f"it has {', '.join(spec.vms)}")
+    return list(make_argv(machine, Handles.from_numbers(machine), plan.qemu))

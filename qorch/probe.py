@@ -1,0 +1,118 @@
+"""Look at the host once, for one document. Blocking: call it in a thread."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+from qorch.facts import Facts, File, Image, Kvm
+from qorch.paths import StateDir
+from qorch.plan.storage import plan_pools
+from qorch.spec import DiskSpec, Spec, VolumeSpec
+from qorch_net.host import HostNetwork
+from qorch_storage.errors import StorageError
+from qorch_storage.image import find_chain
+from qorch_storage.plan import ImageFormat
+
+PROGRAMS = ("qemu-system-x86_64", "qemu-img", "dnsmasq")
+_KEY_FILE_MAX = 1 << 16  # bytes; an authorized_keys file is a few KiB
+
+
+def probe(spec: Spec, state: StateDir) -> Facts:
+    """The host as far as planning `spec` asks for it. Changes nothing."""
+    return Facts(
+        state=state,
+        host_id=_find_host_id(),
+        cpus=frozenset(os.sched_getaffinity(0)),
+        kvm=find_kvm(),
+        programs={name: Path(found) for name in PROGRAMS if (found := _which(name))},
+        network=_find_network(spec),
+        images=dict(_find_images(spec)),
+        files=dict(_find_files(spec)),
+        volumes=_find_volumes(spec, state),
+    )
+
+
+def _which(name: str) -> str | None:
+    """Dnsmasq lies in /usr/sbin, which is not on every PATH."""
+    return shutil.which(name) or shutil.which(name, path="/usr/sbin:/usr/local/sbin:/sbin")
+
+
+def _find_host_id() -> str:
+    try:
+        return Path("/etc/machine-id").read_text().strip() or socket.gethostname()
+    except OSError:
+        return socket.gethostname()
+
+
+def find_kvm(device: Path = Path("/dev/kvm"), cpuinfo: Path = Path("/proc/cpuinfo")) -> Kvm:
+    """Whether /dev/kvm opens, and whether the CPU has what KVM needs to run any guest."""
+    try:
+        os.close(os.open(device, os.O_RDWR | os.O_CLOEXEC))
+    except OSError as error:
+        return Kvm(error=f"{device} does not open: {error.strerror}", hardware=False)
+    flags = next(
+        (line for line in cpuinfo.read_text().splitlines() if line.startswith("flags")), ""
+    ).split()
+    return Kvm(error=None, hardware="vmx" in flags or "svm" in flags)
+
+
+def _find_network(spec: Spec) -> HostNetwork:
+    """Nothing where the document has no network: looking costs pyroute2's import."""
+    if not spec.networks and not any(vm.nics for vm in spec.vms.values()):
+        return HostNetwork(links=(), addresses=(), routes=(), forwarding=False)
+    from qorch_net.probe import find_host  # noqa: PLC0415  120 ms
+
+    return find_host()
+
+
+def _find_images(spec: Spec) -> Iterator[tuple[Path, Image]]:
+    for path, format_ in _named_images(spec):
+        try:
+            yield path, Image(chain=find_chain(path, format_))
+        except StorageError as error:
+            yield path, Image(error=error.message, hint=error.hint)
+
+
+def _named_images(spec: Spec) -> Iterator[tuple[Path, ImageFormat | None]]:
+    disks = [disk for vm in spec.vms.values() for disk in vm.disks]
+    for disk in disks:
+        if disk.path is not None:
+            yield disk.path, disk.format
+    volumes: list[DiskSpec | VolumeSpec] = [*disks, *spec.volumes.values()]
+    for volume in volumes:
+        if volume.backing is not None:
+            yield volume.backing, volume.backing_format
+
+
+def _find_files(spec: Spec) -> Iterator[tuple[Path, File]]:
+    for vm in spec.vms.values():
+        for path in (vm.kernel, vm.initrd):
+            if path is not None:
+                yield path, _find_file(path, content=False)
+        for user in vm.cloud_init.users if vm.cloud_init else ():
+            for path in user.ssh_key_files:
+                yield path, _find_file(path, content=True)
+
+
+def _find_file(path: Path, *, content: bool) -> File:
+    try:
+        with path.open("rb") as file:
+            data = file.read(_KEY_FILE_MAX if content else 1)
+        return File(text=data.decode() if content else None)
+    except UnicodeDecodeError:
+        return File(error=f"{path} is not a text file")
+    except OSError as error:
+        return File(error=f"{path}: {error.strerror}")
+
+
+def _find_volumes(spec: Spec, state: StateDir) -> frozenset[Path]:
+    return frozenset(
+        path
+        for pool in plan_pools(spec, state).values()
+        if pool.path.is_dir()
+        for path in pool.path.iterdir()
+    )
