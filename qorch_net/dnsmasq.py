@@ -158,6 +158,89 @@ class Service:
 
 def find_program(program: Path | str) -> str:
     """Find the path of dnsmasq. Raises NetError if it is not installed."""
+    path = os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin"
+    if found := shutil.which(str(program), path=path):
+        return found
+
+    def write_files(self, files: Files) -> None:
+        """Make our files be `files`, each replaced atomically; no files, no directory."""
+        if not files:
+            self.remove_files()
+            return
+        self.directory.mkdir(exist_ok=True)
+        self.directory.chmod(0o755)
+        for name in set(_OURS) - set(files):
+            (self.directory / name).unlink(missing_ok=True)
+        self._write_each(files)
+
+    def remove_files(self) -> None:
+        """Remove the directory with all that we and dnsmasq wrote; a stranger's file stays."""
+        for name in (*_OURS, _LEASES, _PID, _LOG):
+            (self.directory / name).unlink(missing_ok=True)
+            (self.directory / f"{name}.new").unlink(missing_ok=True)
+        with suppress(OSError):
+            self.directory.rmdir()
+
+    def run(self, leases: tuple[Lease, ...], running: list[Process], lock: int) -> None:
+        """Make one dnsmasq run with the files as they are: reload, restart or start it.
+
+        Restarted also where somebody still holds an address that is now kept for another: dnsmasq
+        would not give it away before the old lease ends. `running` is what `find_processes` said.
+        `lock` is a file descriptor to be held until the new process carries its mark.
+        """
+        files = self.find_files()
+        loaded = files.get(_LOADED, b"").split()
+        stale = self._has_stale(leases)
+        if is_sound(running) and loaded[:1] == [_digest(files, _CONFIG)] and not stale:
+            send_signal(running[0].pid, self.mark, signal.SIGHUP)
+        else:
+            if running:
+                stop_processes(self.mark)
+            if stale:
+                self._drop_stale(leases)
+            self._start(lock)
+        self._write_each(make_loaded(files))
+
+    def _start(self, lock: int) -> None:
+        words = [self.program, f"--conf-file={self.directory / _CONFIG}"]
+        environment = {VARIABLE: str(self.mark), "PATH": os.defpath, "LC_ALL": "C"}
+        with os.fdopen(os.memfd_create("stderr"), "w+b") as output:
+            try:
+                process = subprocess.Popen(
+                    words,
+                    env=environment,
+                    cwd="/",
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=output,
+                    start_new_session=True,
+                    pass_fds=(lock,),  # dnsmasq closes it first of all
+                )
+            except OSError as error:
+                raise NetError(f"cannot run {self.program}: {error.strerror}", _INSTALL) from error
+            if not wait_process(process, _SECONDS_TO_START):
+                raise NetError(f"{shlex.join(words)} is not ready after {_SECONDS_TO_START} s")
+            if process.returncode:
+                output.seek(0)
+                said = output.read().decode(errors="replace").strip()
+                raise NetError(f"{shlex.join(words)} failed: {said}", _hint(process.returncode))
+
+    def _write_each(self, files: Files) -> None:
+        for name, content in files.items():
+            _write(self.directory / name, content)
+
+    def _has_stale(self, leases: tuple[Lease, ...]) -> bool:
+        return any(_is_stale(active, leases) for active in _read_leases(self.directory / _LEASES))
+
+    def _drop_stale(self, leases: tuple[Lease, ...]) -> None:
+        path = self.directory / _LEASES
+        lines = path.read_text().splitlines(keepends=True)
+        kept = [x for x in lines if not (lease := _parse(x)) or not _is_stale(lease, leases)]
+        _write(path, "".join(kept).encode())
+
+
+def find_program(program: Path | str) -> str:
+    """Find the path of dnsmasq. Raises NetError if it is not installed."""
     if found := shutil.which(program, path=os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin"):
         return found
     raise NetError(f"{program} is not installed", _INSTALL)

@@ -16,7 +16,8 @@ from __future__ import annotations
 
 import fcntl
 import os
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import attrs
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
     from qorch_net.process import Process
 
     Report = Callable[[str], None]
+    Undo = list[Callable[[], None]]
 
 ENSURE_STEPS: Final = ("rules", "forwarding", "bridge", "files", "dnsmasq")
 REMOVE_STEPS: Final = ("dnsmasq", "bridge", "forwarding", "rules", "files")
@@ -80,7 +82,7 @@ def ensure_network(
     )
     if not run_dir.is_dir():
         raise NetError(f"there is no directory {run_dir}", "make it first")
-    with _locked() as lock, open_links() as links, ExitStack() as undo:
+    with _locked() as lock, open_links() as links, _undoing() as undo:
         host = look(links)
         check_network(plan, host)
         check_forwarding()
@@ -88,7 +90,6 @@ def ensure_network(
         _ensure_forwarding(host, report, undo)
         _ensure_bridge(plan, host, links, report, undo)
         _ensure_dnsmasq(plan, service, lock, report, undo)
-        undo.pop_all()
 
 
 def remove_network(name: str, *, owner: str, run_dir: Path, report: Report = _ignore) -> None:
@@ -175,13 +176,31 @@ def _locked() -> Iterator[int]:
         os.close(namespace)
 
 
-def _ensure_rules(plan: NetworkPlan, host: HostNetwork, report: Report, undo: ExitStack) -> None:
+@contextmanager
+def _undoing() -> Iterator[Undo]:
+    """Collect what undoes the steps, and do it in reverse if one fails.
+
+    What cannot be undone is noted on the error, which stays the one that is raised.
+    """
+    undo: Undo = []
+    try:
+        yield undo
+    except BaseException as error:
+        for step in reversed(undo):
+            try:
+                step()
+            except (NetError, OSError) as failure:
+                error.add_note(f"not undone: {failure}")
+        raise
+
+
+def _ensure_rules(plan: NetworkPlan, host: HostNetwork, report: Report, undo: Undo) -> None:
     ruleset = find_ruleset(plan.owner)
     table = _adopt(ruleset, forwarding=host.forwarding)
     wanted = table.replace(plan.name, make_rules(plan))
     if ruleset.table is None or not wanted.is_like(ruleset.table):
         report("rules")
-        undo.callback(replace_table, plan.owner, wanted, ruleset.table)
+        undo.append(partial(replace_table, plan.owner, wanted, ruleset.table))
         replace_table(plan.owner, ruleset.table, wanted)
 
 
@@ -192,15 +211,15 @@ def _adopt(ruleset: Ruleset, *, forwarding: bool) -> Table:
     return attrs.evolve(table, restore_forwarding=duty)
 
 
-def _ensure_forwarding(host: HostNetwork, report: Report, undo: ExitStack) -> None:
+def _ensure_forwarding(host: HostNetwork, report: Report, undo: Undo) -> None:
     if not host.forwarding:
         report("forwarding")
-        undo.callback(set_forwarding, on=False)
+        undo.append(partial(set_forwarding, on=False))
         set_forwarding(on=True)
 
 
 def _ensure_bridge(
-    plan: NetworkPlan, host: HostNetwork, links: Links, report: Report, undo: ExitStack
+    plan: NetworkPlan, host: HostNetwork, links: Links, report: Report, undo: Undo
 ) -> None:
     link = host.find_bridge(plan)
     old = _make_state(link, host) if link else None
@@ -217,11 +236,11 @@ def _ensure_bridge(
         return
     report("bridge")
     if link and old:
-        undo.callback(links.change_bridge, link.index, plan.bridge, new, old)
+        undo.append(partial(links.change_bridge, link.index, plan.bridge, new, old))
         links.change_bridge(link.index, plan.bridge, old, new)
     else:
         index = links.create_bridge(plan.bridge, new)
-        undo.callback(links.delete, index, plan.bridge)
+        undo.append(partial(links.delete, index, plan.bridge))
 
 
 def _make_state(link: Link, host: HostNetwork) -> BridgeState:
@@ -237,7 +256,7 @@ def _make_state(link: Link, host: HostNetwork) -> BridgeState:
 
 
 def _ensure_dnsmasq(
-    plan: NetworkPlan, service: Service, lock: int, report: Report, undo: ExitStack
+    plan: NetworkPlan, service: Service, lock: int, report: Report, undo: Undo
 ) -> None:
     files = make_files(plan, service.directory, pick_user(service.directory))
     before, running = service.find_files(), service.find_processes()
@@ -245,10 +264,10 @@ def _ensure_dnsmasq(
         return
     if any(before.get(name) != content for name, content in files.items()):
         report("files")
-        undo.callback(service.write_files, before)
+        undo.append(partial(service.write_files, before))
         service.write_files({**before, **files})
     report("dnsmasq")
-    undo.callback(_put_back, service, before, running, lock)
+    undo.append(partial(_put_back, service, before, running, lock))
     service.run(plan.leases, running, lock)
 
 

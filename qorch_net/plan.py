@@ -54,7 +54,7 @@ class Mark:
     def network(self) -> str | None:
         """The network's name, if the thing belongs to a network."""
         kind, _, name = self.label.partition("/")
-        return name if kind == "network" else None
+        return name if kind == "network" and _HOST_NAME.fullmatch(name) else None
 
 
 def find_mark(text: str | None) -> Mark | None:

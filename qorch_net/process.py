@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import select
 import signal
 from contextlib import contextmanager, suppress
@@ -50,8 +51,9 @@ def find_processes(owner: str) -> tuple[Process, ...]:
         if not name.isdecimal():
             continue
         with suppress(OSError):  # it ended, or it is not ours to look at
-            if mark := _find_mark(int(name), owner):
-                found.append(_look(int(name), mark, namespace))
+            mark = _find_mark(int(name), owner)
+            if mark and (process := _look(int(name), mark, namespace)):
+                found.append(process)
     return tuple(found)
 
 
@@ -143,8 +145,16 @@ def _find_mark(pid: int, owner: str) -> Mark | None:
     return find_mark(f"qorch:{owner}:{label}") if found else None
 
 
-def _look(pid: int, mark: Mark, namespace: int) -> Process:
-    stat = (_PROC / str(pid) / "stat").read_text()
-    parent = int(stat.rpartition(")")[2].split()[1])
+def _look(pid: int, mark: Mark, namespace: int) -> Process | None:
+    status = dict(x.split(":\t", 1) for x in (_PROC / str(pid) / "status").read_text().splitlines())
+    if int(status["Uid"].split()[0]) not in {os.geteuid(), _find_nobody()}:
+        return None  # somebody else wrote our mark into the environment
     here = (_PROC / str(pid) / "ns/net").stat().st_ino == namespace
-    return Process(pid=pid, parent=parent, mark=mark, here=here)
+    return Process(pid=pid, parent=int(status["PPid"]), mark=mark, here=here)
+
+
+def _find_nobody() -> int | None:
+    try:
+        return pwd.getpwnam("nobody").pw_uid
+    except KeyError:
+        return None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 
 import attrs
 
@@ -34,5 +33,4 @@ class StorageError(Exception):
     @classmethod
     def from_os_error(cls, action: str, error: OSError) -> StorageError:
         """Say which action the kernel refused: `cannot write /pool/a.raw: File too large`."""
-        reason = os.strerror(error.errno) if error.errno else str(error)
-        return cls(f"cannot {action}: {reason}", _HINTS.get(error.errno or 0))
+        return cls(f"cannot {action}: {error.strerror or error}", _HINTS.get(error.errno or 0))

@@ -123,12 +123,12 @@ def resolve_backing(image: ImageInfo) -> Backing | None:
         )
     if image.backing_format is None:
         raise StorageError(
-            f"{image.path} builds on {name} without saying in which format that is",
-            f"qemu-img rebase -u -b {name} -F FORMAT {image.path} writes it down",
+            f"{image.path} builds on {name!r} without saying in which format that is",
+            "write it down with qemu-img rebase -u -b BACKING_FILE -F FORMAT",
         )
     if image.backing_format not in list(ImageFormat):
         raise StorageError(
-            f"{image.path} builds on {name} in the unknown format {image.backing_format!r}",
+            f"{image.path} builds on {name!r} in the unknown format {image.backing_format!r}",
             f"known formats are {', '.join(ImageFormat)}",
         )
     return Backing(path=image.path.parent / name, format=ImageFormat(image.backing_format))
@@ -171,7 +171,7 @@ def _find_head(path: Path) -> _Head | None:
         return None
     except OSError as error:
         raise StorageError.from_os_error(f"read {path}", error) from error
-    except ValueError as error:  # a NUL in a path that came from a header
+    except ValueError as error:  # a NUL in the path
         raise StorageError(f"cannot read {str(path)!r}: {error}") from error
 
 

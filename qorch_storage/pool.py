@@ -71,7 +71,7 @@ class DirPool:
     @classmethod
     def from_plan(cls, plan: PoolPlan) -> DirPool:
         """Take the pool that a plan describes; its directory need not exist yet."""
-        return cls(plan.name, plan.path.absolute())
+        return cls(plan.name, plan.path)
 
     def volume_path(self, name: str, image_format: ImageFormat) -> Path:
         """Return where a volume of that name and format lies, whether it exists or not."""
@@ -109,10 +109,12 @@ class DirPool:
     ) -> bool:
         """Remove a volume and nothing else; return whether it existed."""
         path = self.volume_path(name, image_format)
-        if not os.path.lexists(path):
-            return False
-        report("remove volume")
         with _clear_errors(f"remove volume {path}"):
+            try:
+                path.lstat()
+            except FileNotFoundError:
+                return False
+            report("remove volume")
             path.unlink(missing_ok=True)
             sync_directory(self.path)
         return True
@@ -207,7 +209,8 @@ def _check_backing(backing: Backing) -> int:
 
 def _make_qcow2(new: NewFile, backing: Backing | None, size: int) -> None:
     over = ["-b", str(backing.path.absolute()), "-F", str(backing.format)] if backing else []
-    command = ["qemu-img", "create", "-q", "-f", "qcow2", *over, str(new.path), str(size)]
+    command = ["qemu-img", "create", "-q", "-f", "qcow2", *over]
+    command += [str(new.path.absolute()), str(size)]
     try:
         run(command, keep_fds=[new.lock_fd])
     except StorageError as error:

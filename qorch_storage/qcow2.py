@@ -64,12 +64,14 @@ def parse_header(data: bytes) -> Qcow2Header:
     _check_size(size, cluster_bits, l1_size, extended=bool(features & _EXTENDED_L2))
     _need(backing_offset <= cluster_size, "the backing file's name lies outside of the header")
     extensions = dict(_extensions(data, header_length, backing_offset or cluster_size))
+    backing_file = _parse_backing(data, backing_offset, backing_length, cluster_size)
+    backing_format = _parse_backing_format(extensions.get(_BACKING_FORMAT))
     return Qcow2Header(
         version=version,
         cluster_size=cluster_size,
         virtual_size=size - size % 512,
-        backing_file=_parse_backing(data, backing_offset, backing_length, cluster_size),
-        backing_format=_parse_backing_format(extensions.get(_BACKING_FORMAT)),
+        backing_file=backing_file,
+        backing_format=backing_format if backing_file else None,
         external_data=bool(features & _EXTERNAL_DATA),
         data_file=_text(extensions[_DATA_FILE]) if _DATA_FILE in extensions else None,
         encrypted=crypt != 0,

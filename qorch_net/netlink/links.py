@@ -176,6 +176,10 @@ def _make_changes(index: int, old: BridgeState, new: BridgeState) -> list[Any]:
     ]
     if changed:
         messages.append(_link(index, *changed))
+    # A forward delay under 2 s is accepted only while STP is off.
+    if old.stp and not new.stp:
+        off = attrs.evolve(old, stp=False)
+        messages.append(_link(index, ("IFLA_LINKINFO", _bridge_info(off))))
     if (new.stp, new.forward_delay) != (old.stp, old.forward_delay):
         messages.append(_link(index, ("IFLA_LINKINFO", _bridge_info(new))))
     messages += [_address(index, ip, RTM_NEWADDR) for ip in new.addresses - old.addresses]

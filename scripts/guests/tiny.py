@@ -15,7 +15,7 @@ from guests.deb import find_version, read_files
 from guests.kernel import Kernel, read_kernel, sort_modules
 
 SOURCES = FILES / "tiny"
-# The cloud kernel has disks of NVMe, ext4 and serial ports built in, and no AHCI, e1000 or 9p.
+# The cloud kernel has NVMe, ext4 and serial ports built in, and no AHCI, e1000 or 9p.
 MODULES = (
     *("virtio_pci", "virtio_mmio"),  # microvm announces virtio-mmio devices by ACPI
     *("virtio_net", "virtio_blk", "sd_mod", "sr_mod", "virtio_scsi", "ata_piix"),

@@ -41,12 +41,12 @@ class Peer:
         line, _, self._lines = self._lines.partition(b"\n")
         return json.loads(line)
 
-    async def greet(self):
+    async def greet(self, answer=None):
         """Do QEMU's part of the negotiation."""
         await self.say(GREETING)
         request = await self.hear()
         assert request["execute"] == "qmp_capabilities"
-        await self.say({"return": {}, "id": request["id"]})
+        await self.say((answer or {"return": {}}) | {"id": request["id"]})
 
 
 @pytest.fixture

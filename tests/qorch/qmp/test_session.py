@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qorch.qmp import Event, Failure, Greeting, ProtocolError, Reply, Session, State
@@ -58,6 +58,7 @@ def test_conversation():
     assert session.receive_eof() == ()
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 400), max_size=30))
 def test_cut_anywhere(cuts):
     """Where the bytes are cut changes nothing."""
@@ -75,6 +76,7 @@ def test_cut_anywhere(cuts):
     assert found[3:] == [Reply(id=1, value="é")]
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_any_garbage(data):
     """Whatever comes is either taken or a ProtocolError; nothing else is raised."""
@@ -105,6 +107,7 @@ half_right = st.fixed_dictionaries(
 )
 
 
+@settings(deadline=None)
 @given(half_right)
 def test_any_half_right_message(message):
     """JSON that looks like QMP is taken or refused, in every state alike."""

@@ -1,0 +1,212 @@
+"""A running machine: QEMU's process, its monitor, its console, and how it ends."""
+
+from __future__ import annotations
+
+import enum
+import signal
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+
+import attrs
+import trio
+
+from qorch.console import Console, open_console, read_tail
+from qorch.errors import MachineError
+from qorch.paths import StateDir
+from qorch.plan import MachinePlan
+from qorch.process import Process
+from qorch.qmp import CommandError, Event, Listener, Monitor, QmpError, Transcript, open_monitor
+
+_LADDER_STEP = 5.0  # seconds for QEMU to obey `quit`, and SIGTERM after it
+
+
+class State(enum.Enum):
+    """What a machine is doing, for people."""
+
+    STOPPED = "stopped"
+    STARTING = "starting"
+    RUNNING = "running"
+    PAUSED = "paused"
+    STOPPING = "stopping"
+    CRASHED = "crashed"
+
+
+# QEMU's RunState (qapi/run-state.json); all others are paused in one way or another
+_STATES = {
+    "prelaunch": State.STARTING,
+    "inmigrate": State.STARTING,
+    "running": State.RUNNING,
+    "shutdown": State.STOPPING,
+    "guest-panicked": State.CRASHED,
+    "internal-error": State.CRASHED,
+}
+_STATUS_EVENTS = {"STOP", "RESUME", "SHUTDOWN", "GUEST_PANICKED", "RESET", "SUSPEND", "WAKEUP"}
+
+
+@attrs.frozen
+class Vcpu:
+    """A virtual CPU and the host thread that runs it."""
+
+    index: int
+    thread_id: int
+
+
+@attrs.define(eq=False)
+class Machine:
+    """A machine whose QEMU runs, or has just ended."""
+
+    plan: MachinePlan
+    paths: StateDir
+    process: Process
+    on_event: Callable[[str, dict[str, object]], None]
+    transcript: Transcript | None = None
+    status: str = "prelaunch"
+    vcpus: tuple[Vcpu, ...] = ()
+    stopping: bool = False
+    exit_status: int | None = None
+    ended: trio.Event = attrs.field(factory=trio.Event, init=False)
+    _monitor: Monitor | None = attrs.field(default=None, init=False)
+    _console: Console | None = attrs.field(default=None, init=False)
+
+    @property
+    def state(self) -> State:
+        """What it is doing."""
+        if self.ended.is_set():
+            return State.CRASHED if self.has_crashed else State.STOPPED
+        if self.stopping:
+            return State.STOPPING
+        return _STATES.get(self.status, State.PAUSED)
+
+    @property
+    def has_crashed(self) -> bool:
+        """Whether it ended in a way that nobody asked for."""
+        return not self.stopping and self.exit_status not in (0, None)
+
+    @property
+    def monitor(self) -> Monitor:
+        """QMP. Raises MachineError if QEMU is not connected."""
+        if self._monitor is None:
+            raise MachineError(f"{self.plan.name} is not running")
+        return self._monitor
+
+    @property
+    def console(self) -> Console:
+        """The serial console. Raises MachineError if QEMU is not connected."""
+        if self._console is None:
+            raise MachineError(f"{self.plan.name} is not running")
+        return self._console
+
+    @property
+    def last_words(self) -> str:
+        """The end of what QEMU wrote to its standard error."""
+        return read_tail(self.paths.machine_data(self.plan.name) / "qemu.log")
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Connect, pin, let the guest run, and watch until QEMU ends.
+
+        Started when the guest runs. If the task is cancelled, QEMU runs on. Raises MachineError
+        with QEMU's last words if it dies before that.
+        """
+        try:
+            async with AsyncExitStack() as stack:
+                await self._connect(stack)
+                await self._settle()
+                task_status.started()
+                await self._watch()
+        except QmpError as error:
+            with trio.move_on_after(1):
+                await self._wait_exit()
+            words = self.last_words or error.message
+            raise MachineError(f"QEMU for {self.plan.name} ended: {words}") from error
+        finally:
+            self._monitor = self._console = None
+
+    async def _connect(self, stack: AsyncExitStack) -> None:
+        run, data = self.paths.machine_run(self.plan.name), self.paths.machine_data(self.plan.name)
+        self._console = await stack.enter_async_context(
+            open_console(run / "console.sock", data / "console.log", self.plan.log_size)
+        )
+        self._monitor = await stack.enter_async_context(
+            open_monitor(run / "qmp.sock", transcript=self.transcript)
+        )
+
+    async def _settle(self) -> None:
+        """Check that it is the machine we think it is, pin its vCPUs, let it run."""
+        uuid = (await self.monitor.execute("query-uuid"))["UUID"]
+        if uuid != str(self.plan.uuid):
+            raise MachineError(f"the QEMU of {self.plan.name} says its UUID is {uuid}")
+        vcpus = await self.monitor.execute("query-cpus-fast")
+        self.vcpus = tuple(Vcpu(vcpu["cpu-index"], vcpu["thread-id"]) for vcpu in vcpus)
+        for vcpu, cpus in zip(self.vcpus, self.plan.pin, strict=False):
+            self.process.set_affinity(vcpu.thread_id, cpus)
+        await self._ask_status()
+        if self.status == "prelaunch":
+            await self.monitor.execute("cont")
+            await self._ask_status()
+
+    async def _watch(self) -> None:
+        async with trio.open_nursery() as nursery:
+            with self.monitor.listen() as events:
+                nursery.start_soon(self._follow_events, events)
+                nursery.start_soon(self.console.run)
+                await self._wait_exit()
+                nursery.cancel_scope.cancel()
+
+    async def _wait_exit(self) -> None:
+        self.exit_status = await self.process.wait()
+        self.ended.set()
+
+    async def _follow_events(self, events: Listener) -> None:
+        """Keep the status; a monitor that is lost leaves the rest to the pidfd."""
+        try:
+            async for event in events:
+                await self._take(event)
+        except QmpError as error:
+            self.on_event("MONITOR_LOST", {"reason": error.message})
+
+    async def _take(self, event: Event) -> None:
+        self.on_event(event.name, dict(event.data))
+        if event.name in _STATUS_EVENTS:
+            await self._ask_status()
+
+    async def _ask_status(self) -> None:
+        self.status = (await self.monitor.execute("query-status"))["status"]
+
+    async def stop(self, grace: float) -> None:
+        """End it: ACPI power button, `quit`, SIGTERM, SIGKILL, each if the one before fails.
+
+        The guest has `grace` seconds after the power button; with 0 it is not asked. A guest that
+        is paused cannot hear the button and is not asked either.
+        """
+        if grace > 0 and self.state is State.RUNNING:
+            self.stopping = True
+            with trio.move_on_after(grace):
+                await self._ask_powerdown()
+                await self.ended.wait()
+        self.stopping = True
+        for rung in (self._quit, self._terminate):
+            if self.ended.is_set():
+                return
+            with trio.move_on_after(_LADDER_STEP):
+                await rung()
+                await self.ended.wait()
+        if not self.ended.is_set():
+            self.process.send_signal(signal.SIGKILL)
+            await self.ended.wait()
+
+    async def _ask_powerdown(self) -> None:
+        try:
+            await self.monitor.execute("system_powerdown")
+        except (CommandError, MachineError) as error:
+            self.on_event("POWERDOWN_FAILED", {"reason": str(error)})
+        except QmpError:
+            pass  # QEMU is ending already
+
+    async def _quit(self) -> None:
+        try:
+            await self.monitor.quit()
+        except (QmpError, MachineError):
+            await self._terminate()
+
+    async def _terminate(self) -> None:
+        self.process.send_signal(signal.SIGTERM)

@@ -1,0 +1,137 @@
+"""From a plan to a running QEMU: what it needs is opened here and inherited by it. Blocking.
+
+Every step that touches the host has a name, told to `report` before it is done, and an undo. What
+QEMU has inherited is closed on our side, so that it is gone with QEMU.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from qorch.argv import make_argv
+from qorch.console import rotate_log
+from qorch.errors import MachineError
+from qorch.handles import Handles
+from qorch.paths import StateDir
+from qorch.plan import MachinePlan
+from qorch.process import Process, start_process
+from qorch.sockets import bind_unix
+from qorch.state import Store
+from qorch_net.plan import TapPlan
+from qorch_storage.plan import PoolPlan, VolumePlan
+from qorch_storage.pool import DirPool
+from qorch_storage.seed import make_seed
+
+StepReport = Callable[[str], None]
+
+
+def start_qemu(
+    plan: MachinePlan,
+    *,
+    state: StateDir,
+    qemu: Path,
+    env: Mapping[str, str],
+    report: StepReport,
+) -> Process:
+    """Start QEMU, paused. If anything fails, nothing of it is left.
+
+    Raises MachineError, NetError or StorageError.
+    """
+    data = state.machine_data(plan.name)
+    with ExitStack() as undo:
+        for disk in plan.disks:
+            if disk.pool is not None and disk.volume is not None:
+                ensure_volume(disk.pool, disk.volume, report, undo)
+        data.mkdir(parents=True, exist_ok=True)
+        if plan.seed is not None:
+            files = {name: text.encode() for name, text in plan.seed.files.items()}
+            make_seed(plan.seed.path, files, report=report)
+        undo.callback(Store(state).forget_run, plan.name)
+        Store(state).write_run(plan)
+        with _open_handles(plan, state, report) as (handles, lock), _open_log(data) as output:
+            report("start qemu")
+            process = start_process(
+                make_argv(plan, handles, qemu),
+                mark=plan.mark,
+                fds=(*handles.fds, lock),
+                output=output,
+                env=env,
+            )
+        undo.pop_all()
+    return process
+
+
+def ensure_volume(pool: PoolPlan, volume: VolumePlan, report: StepReport, undo: ExitStack) -> None:
+    """Make a volume unless it is there; one that was made here is removed again on failure."""
+    directory = DirPool.from_plan(pool)
+    existed = directory.volume_path(volume.name, volume.format).exists()
+    directory.ensure_volume(volume, report=report)
+    if not existed:
+        undo.callback(directory.remove_volume, volume.name, volume.format)
+
+
+@contextmanager
+def _open_handles(
+    plan: MachinePlan, state: StateDir, report: StepReport
+) -> Iterator[tuple[Handles, int]]:
+    """Sockets, log and taps, and the lock that QEMU holds as long as it lives."""
+    run, data = state.machine_run(plan.name), state.machine_data(plan.name)
+    with ExitStack() as stack:
+        lock = _open(stack, run / "lock", os.O_RDWR | os.O_CREAT)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise MachineError(f"{plan.name} is running already") from None
+        report("bind sockets")
+        sockets = [
+            stack.enter_context(bind_unix(run / f"{name}.sock")).fileno()
+            for name in ("qmp", "monitor", "console")
+        ]
+        rotate_log(data / "console.log")
+        log = _open(stack, data / "console.log", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        taps = {nic.id: _open_tap(stack, nic.tap, report) for nic in plan.nics}
+        qmp, monitor, console = sockets
+        yield (
+            Handles(qmp=qmp, monitor=monitor, console=console, console_log=log, taps=taps),
+            lock,
+        )
+
+
+def _open_tap(stack: ExitStack, tap: TapPlan, report: StepReport) -> int:
+    from qorch_net.tap import open_tap  # noqa: PLC0415  pyroute2 takes 120 ms to import
+
+    report(f"open tap {tap.name}")
+    return stack.enter_context(open_tap(tap))
+
+
+def _open(stack: ExitStack, path: Path, flags: int) -> int:
+    fd = os.open(path, flags | os.O_CLOEXEC, 0o600)
+    stack.callback(os.close, fd)
+    return fd
+
+
+@contextmanager
+def _open_log(data: Path) -> Iterator[int]:
+    """QEMU's own words, anew at each start."""
+    with ExitStack() as stack:
+        yield _open(stack, data / "qemu.log", os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_TRUNC)
+
+
+def is_locked(state: StateDir, name: str) -> bool:
+    """Whether a QEMU, or a child that is about to become one, holds the machine's lock."""
+    try:
+        fd = os.open(state.machine_run(name) / "lock", os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    else:
+        return False
+    finally:
+        os.close(fd)

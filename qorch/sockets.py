@@ -1,0 +1,48 @@
+"""Unix sockets whose paths may be longer than the 108 bytes of sun_path (unix(7))."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+BACKLOG = 128
+
+
+@contextmanager
+def _short(path: Path) -> Iterator[str]:
+    """A short name for the path, through an open directory, as long as the block lasts."""
+    directory = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{directory}/{path.name}"
+    finally:
+        os.close(directory)
+
+
+def bind_unix(path: Path) -> socket.socket:
+    """A listening socket at `path`, for its owner only; a dead socket there is replaced."""
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        path.unlink(missing_ok=True)
+        with _short(path) as name:
+            listener.bind(name)
+            os.chmod(name, 0o600)  # noqa: PTH101  the name is a /proc path
+        listener.listen(BACKLOG)
+    except BaseException:
+        listener.close()
+        raise
+    return listener
+
+
+def connect_unix(path: Path) -> socket.socket:
+    """A socket connected to `path`; never waits, since a Unix socket's backlog takes it at once."""
+    client = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        with _short(path) as name:
+            client.connect(name)
+    except BaseException:
+        client.close()
+        raise
+    return client

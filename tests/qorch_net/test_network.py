@@ -1,0 +1,483 @@
+"""Networks on a real kernel: up, down, failures and kills at every step, nothing left."""
+
+import json
+import os
+import random
+import select
+import signal
+import subprocess
+import time
+from ipaddress import IPv4Interface
+from pathlib import Path
+
+import attrs
+import pytest
+
+from qorch_net import dnsmasq
+from qorch_net.errors import NetError
+from qorch_net.netlink.nft import find_ruleset
+from qorch_net.network import (
+    ENSURE_STEPS,
+    REMOVE_STEPS,
+    apply_rules,
+    ensure_network,
+    remove_orphans,
+)
+from qorch_net.probe import find_host, find_owned
+
+pytestmark = pytest.mark.live
+FORWARDING = Path("/proc/sys/net/ipv4/ip_forward")
+
+
+class Failure(Exception):  # noqa: N818 - what a test raises
+    """What goes wrong in a test."""
+
+
+def fail_at(step):
+    """Make a report that raises at a step."""
+
+    def report(name):
+        if name == step:
+            raise Failure(step)
+
+    return report
+
+
+def test_up_and_down_leave_nothing(lab, tools):
+    """A network comes up as planned and goes without a trace (the fixture compares)."""
+    plan, steps = tools.make_plan(), []
+    lab.ensure(plan, report=steps.append)
+    assert tuple(steps) == ENSURE_STEPS
+    link = json.loads(tools.run("ip", "-j", "-d", "addr", "show", plan.bridge))[0]
+    assert link["ifalias"] == "qorch:0123abcd:network/lan"
+    assert link["address"] == plan.mac
+    assert [a["local"] for a in link["addr_info"]] == ["192.168.133.1"]
+    assert (link["linkinfo"]["info_data"]["stp_state"]) == 0
+    assert (link["linkinfo"]["info_data"]["forward_delay"]) == 0
+    assert FORWARDING.read_text() == "1\n"
+    steps.clear()
+    lab.remove(report=steps.append)
+    assert tuple(steps) == REMOVE_STEPS
+
+
+def test_nothing_is_done_twice(lab, tools):
+    """A second `ensure` and a second `remove` find nothing to do and change nothing."""
+    lab.ensure(tools.make_plan())
+    lab.ensure(tools.make_plan("dmz", 134))
+    state, steps = lab.look(), []
+    lab.ensure(tools.make_plan(), report=steps.append)
+    lab.ensure(tools.make_plan("dmz", 134), report=steps.append)
+    assert steps == []
+    assert lab.look() == state
+    lab.remove()
+    lab.remove("dmz")
+    lab.remove("dmz", report=steps.append)
+    assert steps == []
+
+
+@pytest.mark.parametrize("step", ENSURE_STEPS)
+def test_failure_at_a_step_undoes_all(lab, tools, step):
+    """Whatever step fails, the host is as it was before."""
+    before = lab.look()
+    with pytest.raises(Failure):
+        lab.ensure(tools.make_plan(), report=fail_at(step))
+    assert lab.look() == before
+
+
+@pytest.mark.parametrize("step", ["rules", "bridge", "files", "dnsmasq"])
+def test_failure_of_a_change_puts_the_old_network_back(lab, tools, step):
+    """What existed before the failed call stays as it was: address, rules, dnsmasq's files."""
+    lab.ensure(tools.make_plan("dmz", 134))
+    lab.ensure(tools.make_plan())
+    before = lab.look()
+    plan = attrs.evolve(tools.make_plan(subnet=135), mtu=1400)
+    with pytest.raises(Failure):
+        lab.ensure(plan, report=fail_at(step))
+    assert lab.look() == before
+    lab.remove()
+    lab.remove("dmz")
+
+
+def test_dnsmasq_that_fails_puts_the_old_one_back(lab, tools, tmp_path):
+    """If dnsmasq dies of its new configuration, its own words are shown and the old one runs."""
+    broken = tmp_path / "dnsmasq"
+    broken.write_text(
+        '#!/bin/sh\n! grep domain=other ${1#*=} && exec dnsmasq "$@"\n'
+        "echo 'dnsmasq: I do not like that' >&2\nexit 5\n"
+    )
+    broken.chmod(0o755)
+    lab.ensure(tools.make_plan())
+    before = lab.look()
+    plan = tools.make_plan(domain="other")
+    with pytest.raises(NetError, match="I do not like that"):
+        lab.ensure(plan, dnsmasq=broken)
+    assert tools.resolve("web.lan", "192.168.133.1") == "192.168.133.150"
+    assert {**lab.look(), "processes": None} == {**before, "processes": None}
+    lab.remove()
+
+
+@pytest.mark.parametrize("retry", ["ensure", "remove"])
+@pytest.mark.parametrize("step", ENSURE_STEPS)
+def test_kill_9_on_the_way_up(lab, tools, step, retry):
+    """After a SIGKILL at any step of `ensure` both `ensure` and `remove` work."""
+    plan = tools.make_plan()
+    assert lab.kill_at(step, lambda report: lab.ensure(plan, report=report))
+    if retry == "ensure":
+        lab.ensure(plan)
+        assert tools.resolve("web.lan", "192.168.133.1") == "192.168.133.150"
+    lab.remove()
+
+
+@pytest.mark.parametrize("retry", ["ensure", "remove"])
+@pytest.mark.parametrize("step", REMOVE_STEPS)
+def test_kill_9_on_the_way_down(lab, tools, step, retry):
+    """After a SIGKILL at any step of `remove` both `ensure` and `remove` work."""
+    plan = tools.make_plan()
+    lab.ensure(plan)
+    assert lab.kill_at(step, lambda report: lab.remove(report=report))
+    if retry == "ensure":
+        lab.ensure(plan)
+        assert tools.resolve("web.lan", "192.168.133.1") == "192.168.133.150"
+    lab.remove()
+
+
+@pytest.mark.parametrize("step", ["rules", "bridge", "files", "dnsmasq"])
+def test_kill_9_in_a_change(lab, tools, step):
+    """After a SIGKILL in the middle of a change the next `ensure` completes it."""
+    plan = tools.make_plan()
+    lab.ensure(plan)
+    changed = tools.make_plan(subnet=135)
+    assert lab.kill_at(step, lambda report: lab.ensure(changed, report=report))
+    lab.ensure(changed)
+    assert tools.resolve("web.lan", "192.168.135.1") == "192.168.135.150"
+    lab.remove()
+
+
+def test_kill_9_at_random_instants(lab, tools):
+    """Killed at any instant of up and down, the retry works and nothing is left."""
+    plan, clean = tools.make_plan(), lab.look()
+    instants = random.Random(133)
+    for round_ in range(30):
+        child = os.fork()
+        if not child:
+            lab.ensure(plan)
+            lab.remove()
+            os._exit(0)
+        time.sleep(instants.uniform(0, 0.08))  # the random instant itself
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        if round_ % 2:
+            lab.ensure(plan)
+            assert lab.look()["addresses"] == ["127.0.0.1", "192.168.133.1", "::1"]
+        lab.remove()
+        assert lab.look() == clean
+
+
+def test_drift_is_corrected(lab, tools):
+    """What somebody changed by hand is put right, step by step, and nothing else is touched."""
+    plan = tools.make_plan()
+    lab.ensure(plan)
+    state = lab.look()
+    drifts = {
+        "bridge": [
+            f"ip addr del 192.168.133.1/24 dev {plan.bridge}",
+            f"ip addr add 10.9.9.9/24 dev {plan.bridge}",
+            f"ip link set {plan.bridge} down",
+            f"ip link set {plan.bridge} address 02:00:00:00:00:99",
+            f"ip link set {plan.bridge} type bridge stp_state 1",
+            f"ip link set {plan.bridge} alias ''",
+        ],
+        "rules": ["nft flush table inet qorch-0123abcd", "nft delete table inet qorch-0123abcd"],
+        "forwarding": ["sh -c 'echo 0 >/proc/sys/net/ipv4/ip_forward'"],
+    }
+    for step, commands in drifts.items():
+        for command in commands:
+            subprocess.run(command, shell=True, check=True)
+            assert lab.look() != state, command
+            steps = []
+            lab.ensure(plan, report=steps.append)
+            assert step in steps, command
+            if step == "bridge" or "flush" in command:
+                assert lab.look() == state, command
+            state = lab.look()
+    lab.remove()
+
+
+def test_changed_leases_reload_dnsmasq(lab, tools):
+    """New leases reach the running dnsmasq by SIGHUP: same pid, no break."""
+    lab.ensure(tools.make_plan())
+    pid, steps = dnsmasq.find_dnsmasq(tools.owner), []
+    leases = (tools.make_lease(2, "192.168.133.151", "db"),)
+    lab.ensure(tools.make_plan(leases=leases), report=steps.append)
+    assert steps == ["files", "dnsmasq"]
+    assert dnsmasq.find_dnsmasq(tools.owner) == pid
+    deadline = time.monotonic() + 10
+    while tools.resolve("db.lan", "192.168.133.1") is None:
+        assert time.monotonic() < deadline
+    assert tools.resolve("db.lan", "192.168.133.1") == "192.168.133.151"
+    assert tools.resolve("web.lan", "192.168.133.1") is None
+    lab.remove()
+
+
+def test_changed_configuration_restarts_dnsmasq(lab, tools):
+    """Another domain needs another dnsmasq."""
+    lab.ensure(tools.make_plan())
+    pid = dnsmasq.find_dnsmasq(tools.owner)["lan"]
+    lab.ensure(tools.make_plan(domain="home"))
+    assert dnsmasq.find_dnsmasq(tools.owner)["lan"] != pid
+    assert tools.resolve("web.home", "192.168.133.1") == "192.168.133.150"
+    lab.remove()
+
+
+def test_dnsmasq_that_died_is_started_again(lab, tools):
+    """A killed dnsmasq is noticed by the next `ensure`, and found by its mark only."""
+    lab.ensure(tools.make_plan())
+    pid = dnsmasq.find_dnsmasq(tools.owner)["lan"]
+    process = os.pidfd_open(pid)
+    os.kill(pid, signal.SIGKILL)
+    wait(process)
+    assert dnsmasq.find_dnsmasq(tools.owner) == {}
+    steps = []
+    (lab.run_dir / "lan" / "pid").write_text("1")
+    lab.ensure(tools.make_plan(), report=steps.append)
+    assert steps == ["dnsmasq"]
+    lab.remove()
+
+
+def wait(process):
+    """Wait until a process has ended."""
+    poll = select.poll()
+    poll.register(process, select.POLLIN)
+    assert poll.poll(10_000)
+    os.close(process)
+
+
+def test_two_networks_share_a_table(lab, tools):
+    """One network's coming and going leaves the rules of the other as they are."""
+    lab.ensure(tools.make_plan())
+    alone = lab.look()["rules"]
+    lab.ensure(tools.make_plan("dmz", 134))
+    assert "192.168.134.0/24" in lab.look()["rules"]
+    lab.remove("dmz")
+    assert lab.look()["rules"] == alone
+    assert FORWARDING.read_text() == "1\n"
+    lab.remove()
+
+
+def test_rules_flushed_by_others_are_put_back(lab, tools):
+    """`apply_rules` makes the table hold exactly these networks, and goes without any."""
+    plans = [tools.make_plan(), tools.make_plan("dmz", 134)]
+    for plan in plans:
+        lab.ensure(plan)
+    rules = lab.look()["rules"]
+    tools.run("nft", "flush", "table", "inet", "qorch-0123abcd")
+    apply_rules(tools.owner, plans)
+    assert sorted(lab.look()["rules"].splitlines()) == sorted(rules.splitlines())
+    apply_rules(tools.owner, plans[:1])
+    assert find_ruleset(tools.owner).table.networks == {"lan"}
+    lab.remove()
+    lab.remove("dmz")
+
+
+def test_forwarding_that_was_on_stays_on(lab, tools):
+    """Forwarding is switched off only by who switched it on."""
+    FORWARDING.write_text("1")
+    steps = []
+    lab.ensure(tools.make_plan(), report=steps.append)
+    lab.remove(report=steps.append)
+    assert "forwarding" not in steps
+    assert FORWARDING.read_text() == "1\n"
+    FORWARDING.write_text("0")
+
+
+@pytest.mark.parametrize(
+    "chain",
+    [
+        "ip docker forward { type filter hook forward priority 0 ; }",
+        "ip nat out { type nat hook postrouting priority 100 ; }",
+    ],
+)
+def test_forwarding_stays_for_another_router(lab, tools, chain):
+    """If somebody else routes by now (Docker, libvirt), forwarding stays on."""
+    lab.ensure(tools.make_plan())
+    family, table, rest = chain.split(" ", 2)
+    tools.run("nft", f"add table {family} {table}")
+    tools.run("nft", f"add chain {family} {table} {rest}")
+    lab.remove()
+    assert FORWARDING.read_text() == "1\n"
+    tools.run("nft", f"delete table {family} {table}")
+    FORWARDING.write_text("0")
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_last_of_two_owners_switches_forwarding_off(lab, tools, order):
+    """Two owners in one namespace: whoever leaves last restores, whoever came first."""
+    owners = ("0123abcd", "89abcdef")
+    for number, owner in enumerate(owners):
+        ensure_elsewhere(lab, tools.make_plan(subnet=133 + number, owner=owner))
+    for left, index in zip((1, 0), order, strict=True):
+        remove_elsewhere(lab, owners[index])
+        assert FORWARDING.read_text() == f"{left}\n"
+        assert len(dnsmasq.find_dnsmasq(owners[order[1]])) == left
+
+
+def ensure_elsewhere(lab, plan):
+    """Bring a network up in a run directory of its owner."""
+    directory = lab.run_dir / plan.owner
+    directory.mkdir()
+    ensure_network(plan, run_dir=directory)
+
+
+def remove_elsewhere(lab, owner):
+    """Remove the network and the run directory of an owner."""
+    attrs.evolve(lab, run_dir=lab.run_dir / owner).remove(owner=owner)
+    (lab.run_dir / owner).rmdir()
+
+
+def test_orphans_are_removed_and_the_rest_kept(lab, tools):
+    """What belongs to no kept network goes, found by marks; kept networks and strangers stay."""
+    lab.ensure(tools.make_plan())
+    kept = lab.look()
+    lab.ensure(tools.make_plan("dmz", 134))
+    half = tools.make_plan("half", 135)
+    assert lab.kill_at("dnsmasq", lambda report: lab.ensure(half, report=report))
+    tools.run("ip", "link", "add", "stranger", "type", "bridge")
+    assert find_owned(tools.owner).networks == {"lan", "dmz", "half"}
+    assert remove_orphans(tools.owner, keep={"lan"}, run_dir=lab.run_dir) == ("dmz", "half")
+    tools.run("ip", "link", "del", "stranger")
+    assert lab.look() == kept
+    assert remove_orphans(tools.owner, keep=(), run_dir=lab.run_dir) == ("lan",)
+    assert remove_orphans(tools.owner, keep=(), run_dir=lab.run_dir) == ()
+
+
+def test_mark_of_a_stranger_is_not_believed(lab, tools):
+    """A process of another user that claims our mark is not ours: neither counted nor killed."""
+    stranger = subprocess.Popen(
+        ["sleep", "60"], env={"QORCH_OWNER": "0123abcd:network/lan"}, user=4711
+    )
+    lab.ensure(tools.make_plan())
+    assert dnsmasq.find_dnsmasq(tools.owner)["lan"] != stranger.pid
+    lab.remove()
+    assert stranger.poll() is None
+    stranger.kill()
+    stranger.wait()
+
+
+def refuse(lab, plan, message, **options):
+    """Assert that a plan is refused with one clear error and a hint, the host unchanged."""
+    before = lab.look()
+    with pytest.raises(NetError, match=message) as caught:
+        lab.ensure(plan, **options)
+    assert caught.value.hint
+    assert lab.look() == before
+    return caught.value
+
+
+def test_subnet_of_the_host_is_refused(lab, tools):
+    """A subnet that an interface or a route uses: named, host unchanged."""
+    lab.add_namespace("uplink")
+    tools.run("ip", "addr", "add", "192.168.133.77/24", "dev", "uplink")
+    refuse(lab, tools.make_plan(), "in use: address 192.168.133.77/24 of interface uplink")
+    tools.run("ip", "addr", "del", "192.168.133.77/24", "dev", "uplink")
+    tools.run("ip", "addr", "add", "10.0.0.1/24", "dev", "uplink")
+    tools.run("ip", "route", "add", "192.168.128.0/20", "via", "10.0.0.2")
+    refuse(lab, tools.make_plan(), r"in use: route 192.168.128.0/20 over uplink")
+
+
+def test_taken_bridge_name_is_refused(lab, tools):
+    """Somebody's interface with the bridge's name is not touched."""
+    plan = tools.make_plan()
+    tools.run("ip", "link", "add", plan.bridge, "type", "bridge")
+    refuse(lab, plan, "is taken")
+    tools.run("ip", "link", "del", plan.bridge)
+
+
+def test_missing_dnsmasq_is_refused(lab, tools):
+    """Without dnsmasq the hint says which package has it."""
+    error = refuse(lab, tools.make_plan(), "is not installed", dnsmasq="dnsmasq-of-nowhere")
+    assert error.hint == "apt-get install dnsmasq-base"
+
+
+def test_missing_run_directory_is_refused(lab, tools, tmp_path):
+    """The run directory is the caller's to make."""
+    with pytest.raises(NetError, match="there is no directory"):
+        ensure_network(tools.make_plan(), run_dir=tmp_path / "none")
+
+
+def test_foreign_dnsmasq_on_the_address_is_refused(lab, tools):
+    """A server that holds every address: dnsmasq's own words, a hint, all undone."""
+    foreign = subprocess.Popen(
+        ["dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--pid-file", "--no-hosts"],
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        while not tools.run("ss", "-Hlnt"):
+            assert foreign.poll() is None
+        error = refuse(lab, tools.make_plan(), "Address already in use")
+        assert "another DNS or DHCP server" in error.hint
+    finally:
+        foreign.kill()
+        foreign.wait()
+
+
+def in_child(function):
+    """Run a function in a child process and return what it returned, as text."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if not child:
+        try:
+            os.write(writer, str(function()).encode())
+        finally:
+            os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader) as pipe:
+        text = pipe.read()
+    os.waitpid(child, 0)
+    return text
+
+
+def test_without_privilege_it_is_refused(lab, tools):
+    """An ordinary user is told what is missing, before anything is tried."""
+
+    def attempt():
+        os.setuid(65534)
+        try:
+            lab.ensure(tools.make_plan())
+        except NetError as error:
+            return f"{error.message} / {error.hint}"
+
+    assert in_child(attempt).startswith("not allowed to change the host's network / run as root")
+
+
+def test_read_only_proc_sys_is_refused(lab, tools):
+    """Forwarding off and /proc/sys read-only, as in many containers: one error, nothing done."""
+
+    def attempt():
+        tools.unshare(0x00020000)  # CLONE_NEWNS
+        tools.run("mount", "--make-rprivate", "/")
+        tools.run("mount", "--bind", "/proc/sys", "/proc/sys")
+        tools.run("mount", "-o", "remount,ro,bind", "/proc/sys")
+        try:
+            lab.ensure(tools.make_plan())
+        except NetError as error:
+            return f"{error.message} / {error.hint}"
+
+    said = in_child(attempt)
+    assert said.startswith("IPv4 forwarding is off and /proc/sys/net/ipv4/ip_forward cannot be")
+    assert "mount /proc/sys writable" in said
+
+
+def test_host_is_seen_as_it_is(lab, tools):
+    """`find_host` shows links with marks and masters, addresses, routes and forwarding."""
+    plan = tools.make_plan(dhcp=None, leases=())
+    lab.ensure(plan)
+    lab.add_namespace("guest")
+    tools.run("ip", "link", "set", "guest", "master", plan.bridge)
+    host = find_host()
+    bridge = host.find_link(plan.bridge)
+    assert (bridge.kind, bridge.mark, bridge.up) == ("bridge", plan.mark, True)
+    assert host.find_link("guest").master == plan.bridge
+    assert host.forwarding
+    assert host.find_use(plan.subnet) == f"address 192.168.133.1/24 of interface {plan.bridge}"
+    assert host.find_use(IPv4Interface("10.0.0.0/8").network) is None
+    lab.remove()
