@@ -29,7 +29,7 @@ class Problem(NamedTuple):
 
 
 class ClientError(Exception):
-    """A request was refused (`input`), named nothing (`not-found`) or did not succeed (`failed`)."""
+    """A request was refused; `kind` is `input`, `not-found` or `failed`."""
 
     def __init__(
         self, kind: str, message: str, hint: str | None = None, problems: Sequence[Problem] = ()
@@ -235,8 +235,9 @@ class Client:
             sock, self._idle = self._idle, None
             return sock, False
         try:
-            if sock := rendezvous.connect(self.state.api_socket, seconds=self._seconds):
-                return sock, False
+            found = rendezvous.connect(self.state.api_socket, seconds=self._seconds)
+            if found is not None:
+                return found, False
             if not self._start:
                 hint = "any command that needs one starts it, `qorch serve` keeps it"
                 raise ClientError("failed", f"no supervisor runs for {self.state.data}", hint)
@@ -248,12 +249,11 @@ class Client:
             raise ClientError("failed", error.message, error.hint) from error
 
     def _start_supervisor(self, claim: rendezvous.Claim) -> socket.socket:
-        try:
+        with contextlib.closing(claim):
             sock = rendezvous.connect(self.state.api_socket, seconds=self._seconds)
-        finally:
+            if sock is None:
+                raise ClientError("failed", f"{self.state.api_socket} was removed by somebody")
             rendezvous.start_supervisor(self.state, claim, self._command)
-        if sock is None:
-            raise ClientError("failed", f"{self.state.api_socket} was removed while we bound it")
         return sock
 
     def _log_size(self) -> int:

@@ -194,6 +194,11 @@ class Machine:
             self.process.send_signal(signal.SIGKILL)
             await self.ended.wait()
 
+    async def kill(self) -> None:
+        """End QEMU at once; for one that `run` has given up on."""
+        self.process.send_signal(signal.SIGKILL)
+        await self._wait_exit()
+
     async def _ask_powerdown(self) -> None:
         try:
             await self.monitor.execute("system_powerdown")

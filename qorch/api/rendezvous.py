@@ -111,7 +111,7 @@ def claim(state: StateDir) -> Claim:
 def start_supervisor(
     state: StateDir, claimed: Claim, command: Sequence[str] = COMMAND, linger: float = LINGER
 ) -> None:
-    """Start a supervisor in the background that inherits the claim, which is closed here."""
+    """Start a supervisor in the background that inherits the claim; the caller closes his copy."""
     import subprocess  # noqa: PLC0415  7 ms, and rarely needed
     import warnings  # noqa: PLC0415
 
@@ -122,7 +122,7 @@ def start_supervisor(
         *("--run", str(state.run), "--data", str(state.data)),
     ]
     try:
-        with contextlib.closing(claimed), _open_log(state.supervisor_log) as log:
+        with _open_log(state.supervisor_log) as log:
             process = subprocess.Popen(
                 words,
                 stdin=subprocess.DEVNULL,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import hashlib
 import json
 import os
 import signal
@@ -73,15 +74,20 @@ class Lab:
     """The test's own network namespace, further ones beside it, and a run directory."""
 
     run_dir: Path
+    owner: str
     namespaces: list[int] = attrs.field(factory=list)
+
+    def make_plan(self, *args, **options):
+        """Plan a network of this lab's owner."""
+        return make_plan(*args, **{"owner": self.owner, **options})
 
     def ensure(self, plan, **options):
         """Bring a network up."""
         ensure_network(plan, run_dir=self.run_dir, **options)
 
-    def remove(self, name="lan", owner=OWNER, **options):
+    def remove(self, name="lan", **options):
         """Remove a network."""
-        remove_network(name, owner=owner, run_dir=self.run_dir, **options)
+        remove_network(name, owner=self.owner, run_dir=self.run_dir, **options)
 
     def look(self):
         """All that a network can leave behind, to be compared."""
@@ -102,13 +108,13 @@ class Lab:
         }
 
     def find_processes(self):
-        """The pids of every other process in this namespace, zombies left out."""
-        here = os.readlink("/proc/self/ns/net")
+        """The pids of every other process in this namespace; what is exiting is left out."""
+        here = Path("/proc/self/ns/net").readlink()
         found = []
         for path in Path("/proc").glob("[0-9]*"):
             try:
-                if os.readlink(path / "ns/net") == here and int(path.name) != os.getpid():
-                    found.append(int(path.name))
+                if (path / "ns/net").readlink() == here and int(path.name) != os.getpid():
+                    found += [int(path.name)] if (path / "cmdline").read_bytes() else []
             except OSError:
                 continue
         return found
@@ -178,7 +184,8 @@ def lab(tmp_path):
     """A fresh network namespace; nothing is left in it at the end."""
     home = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
     unshare(CLONE_NEWNET)
-    lab = Lab(tmp_path / "run")
+    # Marked processes are found wherever they are: tests side by side need owners of their own.
+    lab = Lab(tmp_path / "run", hashlib.sha256(str(tmp_path).encode()).hexdigest()[:8])
     lab.run_dir.mkdir()
     try:
         run("ip", "link", "set", "lo", "up")
@@ -221,4 +228,3 @@ class Tools:
     resolve = staticmethod(resolve)
     run = staticmethod(run)
     unshare = staticmethod(unshare)
-    owner = OWNER

@@ -9,6 +9,7 @@ from qorch_net.host import Address, HostNetwork, Link, Route, check_network
 
 
 def make_host(*, links=(), addresses=(), routes=()):
+    """Make a host from pairs of interface and address or network."""
     return HostNetwork(
         links=links,
         addresses=tuple(Address(interface=i, ip=IPv4Interface(ip)) for i, ip in addresses),

@@ -21,6 +21,7 @@ from qorch_net.network import (
     REMOVE_STEPS,
     apply_rules,
     ensure_network,
+    remove_network,
     remove_orphans,
 )
 from qorch_net.probe import find_host, find_owned
@@ -45,11 +46,11 @@ def fail_at(step):
 
 def test_up_and_down_leave_nothing(lab, tools):
     """A network comes up as planned and goes without a trace (the fixture compares)."""
-    plan, steps = tools.make_plan(), []
+    plan, steps = lab.make_plan(), []
     lab.ensure(plan, report=steps.append)
     assert tuple(steps) == ENSURE_STEPS
     link = json.loads(tools.run("ip", "-j", "-d", "addr", "show", plan.bridge))[0]
-    assert link["ifalias"] == "qorch:0123abcd:network/lan"
+    assert link["ifalias"] == f"qorch:{lab.owner}:network/lan"
     assert link["address"] == plan.mac
     assert [a["local"] for a in link["addr_info"]] == ["192.168.133.1"]
     assert (link["linkinfo"]["info_data"]["stp_state"]) == 0
@@ -62,11 +63,11 @@ def test_up_and_down_leave_nothing(lab, tools):
 
 def test_nothing_is_done_twice(lab, tools):
     """A second `ensure` and a second `remove` find nothing to do and change nothing."""
-    lab.ensure(tools.make_plan())
-    lab.ensure(tools.make_plan("dmz", 134))
+    lab.ensure(lab.make_plan())
+    lab.ensure(lab.make_plan("dmz", 134))
     state, steps = lab.look(), []
-    lab.ensure(tools.make_plan(), report=steps.append)
-    lab.ensure(tools.make_plan("dmz", 134), report=steps.append)
+    lab.ensure(lab.make_plan(), report=steps.append)
+    lab.ensure(lab.make_plan("dmz", 134), report=steps.append)
     assert steps == []
     assert lab.look() == state
     lab.remove()
@@ -80,17 +81,17 @@ def test_failure_at_a_step_undoes_all(lab, tools, step):
     """Whatever step fails, the host is as it was before."""
     before = lab.look()
     with pytest.raises(Failure):
-        lab.ensure(tools.make_plan(), report=fail_at(step))
+        lab.ensure(lab.make_plan(), report=fail_at(step))
     assert lab.look() == before
 
 
 @pytest.mark.parametrize("step", ["rules", "bridge", "files", "dnsmasq"])
 def test_failure_of_a_change_puts_the_old_network_back(lab, tools, step):
     """What existed before the failed call stays as it was: address, rules, dnsmasq's files."""
-    lab.ensure(tools.make_plan("dmz", 134))
-    lab.ensure(tools.make_plan())
+    lab.ensure(lab.make_plan("dmz", 134))
+    lab.ensure(lab.make_plan())
     before = lab.look()
-    plan = attrs.evolve(tools.make_plan(subnet=135), mtu=1400)
+    plan = attrs.evolve(lab.make_plan(subnet=135), mtu=1400)
     with pytest.raises(Failure):
         lab.ensure(plan, report=fail_at(step))
     assert lab.look() == before
@@ -106,9 +107,9 @@ def test_dnsmasq_that_fails_puts_the_old_one_back(lab, tools, tmp_path):
         "echo 'dnsmasq: I do not like that' >&2\nexit 5\n"
     )
     broken.chmod(0o755)
-    lab.ensure(tools.make_plan())
+    lab.ensure(lab.make_plan())
     before = lab.look()
-    plan = tools.make_plan(domain="other")
+    plan = lab.make_plan(domain="other")
     with pytest.raises(NetError, match="I do not like that"):
         lab.ensure(plan, dnsmasq=broken)
     assert tools.resolve("web.lan", "192.168.133.1") == "192.168.133.150"
@@ -120,7 +121,7 @@ def test_dnsmasq_that_fails_puts_the_old_one_back(lab, tools, tmp_path):
 @pytest.mark.parametrize("step", ENSURE_STEPS)
 def test_kill_9_on_the_way_up(lab, tools, step, retry):
     """After a SIGKILL at any step of `ensure` both `ensure` and `remove` work."""
-    plan = tools.make_plan()
+    plan = lab.make_plan()
     assert lab.kill_at(step, lambda report: lab.ensure(plan, report=report))
     if retry == "ensure":
         lab.ensure(plan)
@@ -132,7 +133,7 @@ def test_kill_9_on_the_way_up(lab, tools, step, retry):
 @pytest.mark.parametrize("step", REMOVE_STEPS)
 def test_kill_9_on_the_way_down(lab, tools, step, retry):
     """After a SIGKILL at any step of `remove` both `ensure` and `remove` work."""
-    plan = tools.make_plan()
+    plan = lab.make_plan()
     lab.ensure(plan)
     assert lab.kill_at(step, lambda report: lab.remove(report=report))
     if retry == "ensure":
@@ -144,9 +145,9 @@ def test_kill_9_on_the_way_down(lab, tools, step, retry):
 @pytest.mark.parametrize("step", ["rules", "bridge", "files", "dnsmasq"])
 def test_kill_9_in_a_change(lab, tools, step):
     """After a SIGKILL in the middle of a change the next `ensure` completes it."""
-    plan = tools.make_plan()
+    plan = lab.make_plan()
     lab.ensure(plan)
-    changed = tools.make_plan(subnet=135)
+    changed = lab.make_plan(subnet=135)
     assert lab.kill_at(step, lambda report: lab.ensure(changed, report=report))
     lab.ensure(changed)
     assert tools.resolve("web.lan", "192.168.135.1") == "192.168.135.150"
@@ -155,8 +156,8 @@ def test_kill_9_in_a_change(lab, tools, step):
 
 def test_kill_9_at_random_instants(lab, tools):
     """Killed at any instant of up and down, the retry works and nothing is left."""
-    plan, clean = tools.make_plan(), lab.look()
-    instants = random.Random(133)
+    plan, clean = lab.make_plan(), lab.look()
+    instants = random.Random(133)  # noqa: S311
     for round_ in range(30):
         child = os.fork()
         if not child:
@@ -175,7 +176,7 @@ def test_kill_9_at_random_instants(lab, tools):
 
 def test_drift_is_corrected(lab, tools):
     """What somebody changed by hand is put right, step by step, and nothing else is touched."""
-    plan = tools.make_plan()
+    plan = lab.make_plan()
     lab.ensure(plan)
     state = lab.look()
     drifts = {
@@ -187,12 +188,15 @@ def test_drift_is_corrected(lab, tools):
             f"ip link set {plan.bridge} type bridge stp_state 1",
             f"ip link set {plan.bridge} alias ''",
         ],
-        "rules": ["nft flush table inet qorch-0123abcd", "nft delete table inet qorch-0123abcd"],
-        "forwarding": ["sh -c 'echo 0 >/proc/sys/net/ipv4/ip_forward'"],
+        "rules": [
+            f"nft flush table inet qorch-{lab.owner}",
+            f"nft delete table inet qorch-{lab.owner}",
+        ],
+        "forwarding": ["echo 0 >/proc/sys/net/ipv4/ip_forward"],
     }
     for step, commands in drifts.items():
         for command in commands:
-            subprocess.run(command, shell=True, check=True)
+            tools.run("sh", "-c", command)
             assert lab.look() != state, command
             steps = []
             lab.ensure(plan, report=steps.append)
@@ -205,12 +209,12 @@ def test_drift_is_corrected(lab, tools):
 
 def test_changed_leases_reload_dnsmasq(lab, tools):
     """New leases reach the running dnsmasq by SIGHUP: same pid, no break."""
-    lab.ensure(tools.make_plan())
-    pid, steps = dnsmasq.find_dnsmasq(tools.owner), []
+    lab.ensure(lab.make_plan())
+    pid, steps = dnsmasq.find_dnsmasq(lab.owner), []
     leases = (tools.make_lease(2, "192.168.133.151", "db"),)
-    lab.ensure(tools.make_plan(leases=leases), report=steps.append)
+    lab.ensure(lab.make_plan(leases=leases), report=steps.append)
     assert steps == ["files", "dnsmasq"]
-    assert dnsmasq.find_dnsmasq(tools.owner) == pid
+    assert dnsmasq.find_dnsmasq(lab.owner) == pid
     deadline = time.monotonic() + 10
     while tools.resolve("db.lan", "192.168.133.1") is None:
         assert time.monotonic() < deadline
@@ -221,25 +225,25 @@ def test_changed_leases_reload_dnsmasq(lab, tools):
 
 def test_changed_configuration_restarts_dnsmasq(lab, tools):
     """Another domain needs another dnsmasq."""
-    lab.ensure(tools.make_plan())
-    pid = dnsmasq.find_dnsmasq(tools.owner)["lan"]
-    lab.ensure(tools.make_plan(domain="home"))
-    assert dnsmasq.find_dnsmasq(tools.owner)["lan"] != pid
+    lab.ensure(lab.make_plan())
+    pid = dnsmasq.find_dnsmasq(lab.owner)["lan"]
+    lab.ensure(lab.make_plan(domain="home"))
+    assert dnsmasq.find_dnsmasq(lab.owner)["lan"] != pid
     assert tools.resolve("web.home", "192.168.133.1") == "192.168.133.150"
     lab.remove()
 
 
 def test_dnsmasq_that_died_is_started_again(lab, tools):
     """A killed dnsmasq is noticed by the next `ensure`, and found by its mark only."""
-    lab.ensure(tools.make_plan())
-    pid = dnsmasq.find_dnsmasq(tools.owner)["lan"]
+    lab.ensure(lab.make_plan())
+    pid = dnsmasq.find_dnsmasq(lab.owner)["lan"]
     process = os.pidfd_open(pid)
     os.kill(pid, signal.SIGKILL)
     wait(process)
-    assert dnsmasq.find_dnsmasq(tools.owner) == {}
+    assert dnsmasq.find_dnsmasq(lab.owner) == {}
     steps = []
     (lab.run_dir / "lan" / "pid").write_text("1")
-    lab.ensure(tools.make_plan(), report=steps.append)
+    lab.ensure(lab.make_plan(), report=steps.append)
     assert steps == ["dnsmasq"]
     lab.remove()
 
@@ -254,9 +258,9 @@ def wait(process):
 
 def test_two_networks_share_a_table(lab, tools):
     """One network's coming and going leaves the rules of the other as they are."""
-    lab.ensure(tools.make_plan())
+    lab.ensure(lab.make_plan())
     alone = lab.look()["rules"]
-    lab.ensure(tools.make_plan("dmz", 134))
+    lab.ensure(lab.make_plan("dmz", 134))
     assert "192.168.134.0/24" in lab.look()["rules"]
     lab.remove("dmz")
     assert lab.look()["rules"] == alone
@@ -266,15 +270,15 @@ def test_two_networks_share_a_table(lab, tools):
 
 def test_rules_flushed_by_others_are_put_back(lab, tools):
     """`apply_rules` makes the table hold exactly these networks, and goes without any."""
-    plans = [tools.make_plan(), tools.make_plan("dmz", 134)]
+    plans = [lab.make_plan(), lab.make_plan("dmz", 134)]
     for plan in plans:
         lab.ensure(plan)
     rules = lab.look()["rules"]
-    tools.run("nft", "flush", "table", "inet", "qorch-0123abcd")
-    apply_rules(tools.owner, plans)
+    tools.run("nft", "flush", "table", "inet", f"qorch-{lab.owner}")
+    apply_rules(lab.owner, plans)
     assert sorted(lab.look()["rules"].splitlines()) == sorted(rules.splitlines())
-    apply_rules(tools.owner, plans[:1])
-    assert find_ruleset(tools.owner).table.networks == {"lan"}
+    apply_rules(lab.owner, plans[:1])
+    assert find_ruleset(lab.owner).table.networks == {"lan"}
     lab.remove()
     lab.remove("dmz")
 
@@ -283,7 +287,7 @@ def test_forwarding_that_was_on_stays_on(lab, tools):
     """Forwarding is switched off only by who switched it on."""
     FORWARDING.write_text("1")
     steps = []
-    lab.ensure(tools.make_plan(), report=steps.append)
+    lab.ensure(lab.make_plan(), report=steps.append)
     lab.remove(report=steps.append)
     assert "forwarding" not in steps
     assert FORWARDING.read_text() == "1\n"
@@ -299,7 +303,7 @@ def test_forwarding_that_was_on_stays_on(lab, tools):
 )
 def test_forwarding_stays_for_another_router(lab, tools, chain):
     """If somebody else routes by now (Docker, libvirt), forwarding stays on."""
-    lab.ensure(tools.make_plan())
+    lab.ensure(lab.make_plan())
     family, table, rest = chain.split(" ", 2)
     tools.run("nft", f"add table {family} {table}")
     tools.run("nft", f"add chain {family} {table} {rest}")
@@ -312,9 +316,9 @@ def test_forwarding_stays_for_another_router(lab, tools, chain):
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
 def test_last_of_two_owners_switches_forwarding_off(lab, tools, order):
     """Two owners in one namespace: whoever leaves last restores, whoever came first."""
-    owners = ("0123abcd", "89abcdef")
+    owners = (lab.owner, lab.owner[::-1])
     for number, owner in enumerate(owners):
-        ensure_elsewhere(lab, tools.make_plan(subnet=133 + number, owner=owner))
+        ensure_elsewhere(lab, lab.make_plan(subnet=133 + number, owner=owner))
     for left, index in zip((1, 0), order, strict=True):
         remove_elsewhere(lab, owners[index])
         assert FORWARDING.read_text() == f"{left}\n"
@@ -330,33 +334,33 @@ def ensure_elsewhere(lab, plan):
 
 def remove_elsewhere(lab, owner):
     """Remove the network and the run directory of an owner."""
-    attrs.evolve(lab, run_dir=lab.run_dir / owner).remove(owner=owner)
+    remove_network("lan", owner=owner, run_dir=lab.run_dir / owner)
     (lab.run_dir / owner).rmdir()
 
 
 def test_orphans_are_removed_and_the_rest_kept(lab, tools):
     """What belongs to no kept network goes, found by marks; kept networks and strangers stay."""
-    lab.ensure(tools.make_plan())
+    lab.ensure(lab.make_plan())
     kept = lab.look()
-    lab.ensure(tools.make_plan("dmz", 134))
-    half = tools.make_plan("half", 135)
+    lab.ensure(lab.make_plan("dmz", 134))
+    half = lab.make_plan("half", 135)
     assert lab.kill_at("dnsmasq", lambda report: lab.ensure(half, report=report))
     tools.run("ip", "link", "add", "stranger", "type", "bridge")
-    assert find_owned(tools.owner).networks == {"lan", "dmz", "half"}
-    assert remove_orphans(tools.owner, keep={"lan"}, run_dir=lab.run_dir) == ("dmz", "half")
+    assert find_owned(lab.owner).networks == {"lan", "dmz", "half"}
+    assert remove_orphans(lab.owner, keep={"lan"}, run_dir=lab.run_dir) == ("dmz", "half")
     tools.run("ip", "link", "del", "stranger")
     assert lab.look() == kept
-    assert remove_orphans(tools.owner, keep=(), run_dir=lab.run_dir) == ("lan",)
-    assert remove_orphans(tools.owner, keep=(), run_dir=lab.run_dir) == ()
+    assert remove_orphans(lab.owner, keep=(), run_dir=lab.run_dir) == ("lan",)
+    assert remove_orphans(lab.owner, keep=(), run_dir=lab.run_dir) == ()
 
 
 def test_mark_of_a_stranger_is_not_believed(lab, tools):
     """A process of another user that claims our mark is not ours: neither counted nor killed."""
     stranger = subprocess.Popen(
-        ["sleep", "60"], env={"QORCH_OWNER": "0123abcd:network/lan"}, user=4711
+        ["sleep", "60"], env={"QORCH_OWNER": f"{lab.owner}:network/lan"}, user=4711
     )
-    lab.ensure(tools.make_plan())
-    assert dnsmasq.find_dnsmasq(tools.owner)["lan"] != stranger.pid
+    lab.ensure(lab.make_plan())
+    assert dnsmasq.find_dnsmasq(lab.owner)["lan"] != stranger.pid
     lab.remove()
     assert stranger.poll() is None
     stranger.kill()
@@ -377,16 +381,16 @@ def test_subnet_of_the_host_is_refused(lab, tools):
     """A subnet that an interface or a route uses: named, host unchanged."""
     lab.add_namespace("uplink")
     tools.run("ip", "addr", "add", "192.168.133.77/24", "dev", "uplink")
-    refuse(lab, tools.make_plan(), "in use: address 192.168.133.77/24 of interface uplink")
+    refuse(lab, lab.make_plan(), "in use: address 192.168.133.77/24 of interface uplink")
     tools.run("ip", "addr", "del", "192.168.133.77/24", "dev", "uplink")
     tools.run("ip", "addr", "add", "10.0.0.1/24", "dev", "uplink")
     tools.run("ip", "route", "add", "192.168.128.0/20", "via", "10.0.0.2")
-    refuse(lab, tools.make_plan(), r"in use: route 192.168.128.0/20 over uplink")
+    refuse(lab, lab.make_plan(), r"in use: route 192.168.128.0/20 over uplink")
 
 
 def test_taken_bridge_name_is_refused(lab, tools):
     """Somebody's interface with the bridge's name is not touched."""
-    plan = tools.make_plan()
+    plan = lab.make_plan()
     tools.run("ip", "link", "add", plan.bridge, "type", "bridge")
     refuse(lab, plan, "is taken")
     tools.run("ip", "link", "del", plan.bridge)
@@ -394,14 +398,14 @@ def test_taken_bridge_name_is_refused(lab, tools):
 
 def test_missing_dnsmasq_is_refused(lab, tools):
     """Without dnsmasq the hint says which package has it."""
-    error = refuse(lab, tools.make_plan(), "is not installed", dnsmasq="dnsmasq-of-nowhere")
+    error = refuse(lab, lab.make_plan(), "is not installed", dnsmasq="dnsmasq-of-nowhere")
     assert error.hint == "apt-get install dnsmasq-base"
 
 
 def test_missing_run_directory_is_refused(lab, tools, tmp_path):
     """The run directory is the caller's to make."""
     with pytest.raises(NetError, match="there is no directory"):
-        ensure_network(tools.make_plan(), run_dir=tmp_path / "none")
+        ensure_network(lab.make_plan(), run_dir=tmp_path / "none")
 
 
 def test_foreign_dnsmasq_on_the_address_is_refused(lab, tools):
@@ -413,7 +417,7 @@ def test_foreign_dnsmasq_on_the_address_is_refused(lab, tools):
     try:
         while not tools.run("ss", "-Hlnt"):
             assert foreign.poll() is None
-        error = refuse(lab, tools.make_plan(), "Address already in use")
+        error = refuse(lab, lab.make_plan(), "Address already in use")
         assert "another DNS or DHCP server" in error.hint
     finally:
         foreign.kill()
@@ -442,7 +446,7 @@ def test_without_privilege_it_is_refused(lab, tools):
     def attempt():
         os.setuid(65534)
         try:
-            lab.ensure(tools.make_plan())
+            lab.ensure(lab.make_plan())
         except NetError as error:
             return f"{error.message} / {error.hint}"
 
@@ -458,7 +462,7 @@ def test_read_only_proc_sys_is_refused(lab, tools):
         tools.run("mount", "--bind", "/proc/sys", "/proc/sys")
         tools.run("mount", "-o", "remount,ro,bind", "/proc/sys")
         try:
-            lab.ensure(tools.make_plan())
+            lab.ensure(lab.make_plan())
         except NetError as error:
             return f"{error.message} / {error.hint}"
 
@@ -469,7 +473,7 @@ def test_read_only_proc_sys_is_refused(lab, tools):
 
 def test_host_is_seen_as_it_is(lab, tools):
     """`find_host` shows links with marks and masters, addresses, routes and forwarding."""
-    plan = tools.make_plan(dhcp=None, leases=())
+    plan = lab.make_plan(dhcp=None, leases=())
     lab.ensure(plan)
     lab.add_namespace("guest")
     tools.run("ip", "link", "set", "guest", "master", plan.bridge)

@@ -20,6 +20,7 @@ from qorch_net.plan import (
 
 
 def make_range(start, end):
+    """Make a range from two words."""
     return DhcpRange(start=IPv4Address(start), end=IPv4Address(end))
 
 

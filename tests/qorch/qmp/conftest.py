@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-import os
 import socket
 import subprocess
 from pathlib import Path
@@ -65,9 +65,15 @@ class Qemu:
     path: Path
 
 
+async def _run_out():
+    with trio.fail_after(60):
+        await trio.sleep_forever()
+
+
 @pytest.fixture
-async def qemu(tmp_path):
-    """A real QEMU whose monitor listens on a socket that we bound."""
+async def qemu(tmp_path, nursery):
+    """A real QEMU whose monitor listens on a socket that we bound; the test has a minute."""
+    nursery.start_soon(_run_out)
     path = tmp_path / "qmp.sock"
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(str(path))
@@ -90,21 +96,23 @@ async def qemu(tmp_path):
         await process.wait()
 
 
-def _left():
-    folder = Path("/proc/self/fd")
-    fds = {}
-    for name in os.listdir(folder):
-        try:
-            fds[name] = os.readlink(folder / name)
-        except FileNotFoundError:  # the listing's own fd
-            continue
+def _fds():
+    found = {}
+    for path in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # the listing's own
+            found[path.name] = path.readlink()
+    return found
+
+
+def _children():
     tasks = Path("/proc/self/task").iterdir()
-    return fds, sorted(" ".join((task / "children").read_text() for task in tasks).split())
+    return " ".join((task / "children").read_text() for task in tasks).split()
 
 
 @pytest.fixture(autouse=True)
 def nothing_left():
     """Every test ends with the fds and the child processes it began with."""
-    before = _left()
+    fds, children = _fds(), _children()
     yield
-    assert _left() == before
+    assert _fds() == fds
+    assert _children() == children

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 
 import pytest
@@ -66,7 +67,7 @@ def test_cut_anywhere(cuts):
     number, script = 1, STOP + HELLO + b"\r\n \n" + STOP
     places = sorted({min(cut, len(script)) for cut in cuts} | {0, len(script)})
     found = []
-    for start, end in zip(places, places[1:], strict=False):
+    for start, end in itertools.pairwise(places):
         found += session.receive(script[start:end])
     assert found == [STOPPED, GREETING, STOPPED]
     number, _ = session.request("qmp_capabilities")

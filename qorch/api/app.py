@@ -1,0 +1,272 @@
+"""The control API as docs/api.md describes it, for one supervisor.
+
+A verb runs in a task of `verb_nursery`, which belongs to the server and not to the request: a
+client that leaves cancels nothing. Its steps go through a channel without a limit, because a verb
+never waits for a client and reports few of them. Streams go the other way: they read from channels
+that the supervisor bounds, and the client's slowness makes those overflow, which the supervisor
+says in the stream itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import math
+import os
+from collections.abc import AsyncIterable, Awaitable, Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import attrs
+import trio
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from qorch.api.answer import (
+    Json,
+    Stream,
+    answering,
+    describe_error,
+    error_answer,
+    stopping_error,
+)
+from qorch.api.body import Field, read_directory, read_fields, read_flag, read_seconds, read_text
+from qorch.api.follow import write_log
+from qorch.progress import Report
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from qorch.api.activity import Activity
+    from qorch.paths import StateDir
+    from qorch.spec import Spec
+
+_DOCUMENT = {
+    "text": Field(read_text),
+    "directory": Field(read_directory),
+    "file": Field(read_text, "vm.toml"),
+}
+_WAIT = {"wait": Field(read_seconds, None)}
+_GRACE = {"grace": Field(read_seconds, None)}
+_VOLUMES = {"volumes": Field(read_flag, False)}
+
+
+class Console(AsyncIterable[bytes], Protocol):
+    """What a machine prints from now on, and its keyboard."""
+
+    async def send(self, data: bytes, /) -> None:
+        """Type."""
+
+
+class Supervisor(Protocol):
+    """What the API asks of the supervisor; `qorch.supervisor` has it.
+
+    The channels of `open_console` and `open_events` are bounded and say what they dropped.
+    """
+
+    @property
+    def state(self) -> StateDir: ...
+    def find_machines(self) -> list[dict[str, object]]: ...
+    async def show_machine(self, name: str) -> dict[str, object]: ...
+    async def plan(self, spec: Spec, *, down: bool = False) -> Sequence[Any]: ...
+    async def up(
+        self, spec: Spec, *, report: Report, wait: float | None = None, restart: bool = False
+    ) -> None: ...
+    async def down(self, spec: Spec, *, report: Report, volumes: bool = False) -> None: ...
+    async def start_machine(
+        self, name: str, *, report: Report, wait: float | None = None
+    ) -> None: ...
+    async def stop_machine(
+        self, name: str, *, report: Report, grace: float | None = None
+    ) -> None: ...
+    async def restart_machine(
+        self, name: str, *, report: Report, grace: float | None = None, wait: float | None = None
+    ) -> None: ...
+    async def kill_machine(self, name: str, *, report: Report) -> None: ...
+    async def remove_machine(self, name: str, *, report: Report, volumes: bool = False) -> None: ...
+    def open_console(self, name: str) -> AbstractContextManager[Console]: ...
+    def find_log(self, name: str) -> Path: ...
+    def open_events(
+        self, machine: str | None = None
+    ) -> AbstractContextManager[trio.MemoryReceiveChannel[dict[str, Any]]]: ...
+
+
+def make_app(
+    supervisor: Supervisor,
+    *,
+    activity: Activity,
+    stopping: trio.Event,
+    verb_nursery: trio.Nursery,
+) -> Starlette:
+    """Make the ASGI application. Once `stopping` is set, streams end and requests get a 503."""
+    api = _Api(supervisor, activity, stopping, verb_nursery)
+    routes = [
+        Route(f"/v1{path}", answering(endpoint), methods=[method])
+        for method, path, endpoint in (
+            ("GET", "/supervisor", api.show_supervisor),
+            ("GET", "/machines", api.find_machines),
+            ("GET", "/machines/{name}", api.show_machine),
+            ("POST", "/plan", api.plan),
+            ("POST", "/up", api.up),
+            ("POST", "/down", api.down),
+            ("POST", "/machines/{name}/start", api.start_machine),
+            ("POST", "/machines/{name}/stop", api.stop_machine),
+            ("POST", "/machines/{name}/restart", api.restart_machine),
+            ("POST", "/machines/{name}/kill", api.kill_machine),
+            ("DELETE", "/machines/{name}", api.remove_machine),
+            ("GET", "/machines/{name}/log", api.read_log),
+            ("GET", "/machines/{name}/console", api.read_console),
+            ("POST", "/machines/{name}/console", api.write_console),
+            ("GET", "/events", api.read_events),
+        )
+    ]
+    app = Starlette(
+        routes=routes,
+        middleware=[Middleware(_Door, activity=activity, stopping=stopping)],
+        exception_handlers={HTTPException: _answer_http_exception},
+    )
+    app.router.redirect_slashes = False
+    return app
+
+
+async def _answer_http_exception(_request: Request, error: Exception) -> Response:
+    return error_answer(error)
+
+
+@attrs.define(eq=False)
+class _Api:
+    supervisor: Supervisor
+    activity: Activity
+    stopping: trio.Event
+    verb_nursery: trio.Nursery
+
+    async def show_supervisor(self, _request: Request) -> Response:
+        state = self.supervisor.state
+        return Json(
+            {
+                "version": _version(),
+                "pid": os.getpid(),
+                "state": {"run": state.run, "data": state.data},
+                "owner": state.owner,
+            }
+        )
+
+    async def find_machines(self, _request: Request) -> Response:
+        return Json(self.supervisor.find_machines())
+
+    async def show_machine(self, request: Request) -> Response:
+        return Json(await self.supervisor.show_machine(_find_name(request)))
+
+    async def plan(self, request: Request) -> Response:
+        fields = await read_fields(request, _DOCUMENT | {"down": Field(read_flag, default=False)})
+        changes = await self.supervisor.plan(_load(fields), down=fields["down"])
+        return Json([attrs.asdict(change) for change in changes])
+
+    async def up(self, request: Request) -> Stream:
+        restart = {"restart": Field(read_flag, default=False)}
+        fields = await read_fields(request, _DOCUMENT | _WAIT | restart)
+        verb = functools.partial(self.supervisor.up, _load(fields))
+        return self._run(verb, wait=fields["wait"], restart=fields["restart"])
+
+    async def down(self, request: Request) -> Stream:
+        fields = await read_fields(request, _DOCUMENT | _VOLUMES)
+        verb = functools.partial(self.supervisor.down, _load(fields))
+        return self._run(verb, volumes=fields["volumes"])
+
+    async def start_machine(self, request: Request) -> Stream:
+        return await self._run_on_machine(self.supervisor.start_machine, request, _WAIT)
+
+    async def stop_machine(self, request: Request) -> Stream:
+        return await self._run_on_machine(self.supervisor.stop_machine, request, _GRACE)
+
+    async def restart_machine(self, request: Request) -> Stream:
+        return await self._run_on_machine(self.supervisor.restart_machine, request, _GRACE | _WAIT)
+
+    async def kill_machine(self, request: Request) -> Stream:
+        return await self._run_on_machine(self.supervisor.kill_machine, request, {})
+
+    async def remove_machine(self, request: Request) -> Stream:
+        return await self._run_on_machine(self.supervisor.remove_machine, request, _VOLUMES)
+
+    async def read_log(self, request: Request) -> Stream:
+        query = request.query_params
+        path = self.supervisor.find_log(_find_name(request))
+        lines = _read_count(query["lines"]) if "lines" in query else None
+        follow = _read_switch(query.get("follow", "false"))
+
+        async def pump(stream: Stream) -> None:
+            await stream.start()
+            await write_log(path, stream.write, lines=lines, follow=follow)
+
+        return Stream(pump, self.stopping)
+
+    async def read_console(self, request: Request) -> Stream:
+        name = _find_name(request)
+
+        async def pump(stream: Stream) -> None:
+            with self.supervisor.open_console(name) as console:
+                await stream.start()
+                async for data in console:
+                    await stream.write(data)
+
+        return Stream(pump, self.stopping)
+
+    async def write_console(self, request: Request) -> Response:
+        with self.supervisor.open_console(_find_name(request)) as console:
+            with contextlib.suppress(ClientDisconnect):
+                async for data in request.stream():
+                    if data:
+                        await console.send(data)
+        return Response(status_code=204)
+
+    async def read_events(self, request: Request) -> Stream:
+        machine = request.query_params.get("machine")
+
+        async def pump(stream: Stream) -> None:
+            with self.supervisor.open_events(machine) as events:
+                await stream.start()
+                async for event in events:
+                    await stream.write(_line(event))
+
+        return Stream(pump, self.stopping, "application/x-ndjson")
+
+    async def _run_on_machine(
+        self, verb: Callable[..., Awaitable[None]], request: Request, fields: dict[str, Field]
+    ) -> Stream:
+        name = _find_name(request)
+        return self._run(functools.partial(verb, name), **await read_fields(request, fields))
+
+    def _run(self, verb: Callable[..., Awaitable[None]], **options: Any) -> Stream:
+        """Start a verb, and answer with its progress."""
+        send, receive = trio.open_memory_channel[bytes](math.inf)
+        self.verb_nursery.start_soon(self._run_verb, functools.partial(verb, **options), send)
+
+        async def pump(stream: Stream) -> None:
+            with receive:
+                async for line in receive:
+                    await stream.write(line)
+
+        return Stream(pump, trio.Event(), "application/x-ndjson")
+
+    async def _run_verb(
+        self, verb: Callable[..., Awaitable[None]], channel: trio.MemorySendChannel[bytes]
+    ) -> None:
+        def tell(what: dict[str, Any]) -> None:
+            with contextlib.suppress(trio.BrokenResourceError):  # the client has left
+                channel.send_nowait(_line(what))
+
+        with self.activity.busy(), channel:
+            try:
+                await verb(report=lambda progress: tell(_describe_progress(progress)))
+            except trio.Cancelled:
+                tell({"type": "error", "error": stopping_error()})
+                raise
+            except Exception as error:  # noqa: BLE001  described to the client, or logged
+                tell({"type": "error", "error": describe_error(error)})
+            else:
+                tell({"type": "done"})
