@@ -31,7 +31,7 @@ class Activity:
             self._change(-1)
 
     async def wait_quiet(self, seconds: float) -> None:
-        """Return once nothing has been going on for so long, counted from this call at the earliest."""
+        """Return once nothing has been going on for so long; the time starts with this call."""
         start = trio.current_time()
         while True:
             quiet_since = math.inf if self.in_flight else max(start, self._last)

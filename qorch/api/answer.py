@@ -124,19 +124,22 @@ def stopping_error() -> dict[str, Any]:
 def describe_error(error: Exception) -> dict[str, Any]:
     """Put an error into the words of the API; one we did not foresee goes to the log."""
     match error:
-        case InputError():
-            problems = [attrs.asdict(problem) for problem in error.problems]
-            return _describe("input", error.message, error.hint, problems)
-        case NotFoundError():
-            return _describe("not-found", error.message, error.hint)
+        case InputError(message=message, hint=hint, problems=problems):
+            described = [attrs.asdict(problem) for problem in problems]
+            return _describe("input", message, hint, described)
+        case NotFoundError(message=message, hint=hint):
+            return _describe("not-found", message, hint)
         case QorchError() | NetError() | StorageError():
             return _describe("failed", error.message, error.hint)
-        case HTTPException(status_code=404):
-            return _describe("not-found", "the API has no such path")
-        case HTTPException():
-            return _describe("input", str(error.detail))
+        case HTTPException(status_code=status):
+            kind = "not-found" if status == 404 else "input"
+            return _describe(kind, f"the control API says: {error.detail}")
         case ExceptionGroup():
             return _describe_group(error)
+    return _describe_internal(error)
+
+
+def _describe_internal(error: Exception) -> dict[str, Any]:
     _log.error("internal error", exc_info=error)
     reason = " ".join(str(error).split()) or type(error).__name__
     return _describe("failed", f"internal error: {reason}", "the supervisor's log says more")

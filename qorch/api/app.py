@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import importlib.metadata
+import json
 import math
 import os
-from collections.abc import AsyncIterable, Awaitable, Callable
-from contextlib import AbstractContextManager
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 import attrs
 import trio
@@ -33,17 +35,20 @@ from qorch.api.answer import (
     answering,
     describe_error,
     error_answer,
+    stopping_answer,
     stopping_error,
 )
 from qorch.api.body import Field, read_directory, read_fields, read_flag, read_seconds, read_text
+from qorch.api.door import Door
 from qorch.api.follow import write_log
-from qorch.progress import Report
+from qorch.errors import InputError, NotFoundError, Problem
+from qorch.load import load_text
+from qorch.units import Name
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from qorch.api.activity import Activity
-    from qorch.paths import StateDir
+    from qorch.api.protocol import Supervisor
+    from qorch.progress import Progress
     from qorch.spec import Spec
 
 _DOCUMENT = {
@@ -54,46 +59,6 @@ _DOCUMENT = {
 _WAIT = {"wait": Field(read_seconds, None)}
 _GRACE = {"grace": Field(read_seconds, None)}
 _VOLUMES = {"volumes": Field(read_flag, False)}
-
-
-class Console(AsyncIterable[bytes], Protocol):
-    """What a machine prints from now on, and its keyboard."""
-
-    async def send(self, data: bytes, /) -> None:
-        """Type."""
-
-
-class Supervisor(Protocol):
-    """What the API asks of the supervisor; `qorch.supervisor` has it.
-
-    The channels of `open_console` and `open_events` are bounded and say what they dropped.
-    """
-
-    @property
-    def state(self) -> StateDir: ...
-    def find_machines(self) -> list[dict[str, object]]: ...
-    async def show_machine(self, name: str) -> dict[str, object]: ...
-    async def plan(self, spec: Spec, *, down: bool = False) -> Sequence[Any]: ...
-    async def up(
-        self, spec: Spec, *, report: Report, wait: float | None = None, restart: bool = False
-    ) -> None: ...
-    async def down(self, spec: Spec, *, report: Report, volumes: bool = False) -> None: ...
-    async def start_machine(
-        self, name: str, *, report: Report, wait: float | None = None
-    ) -> None: ...
-    async def stop_machine(
-        self, name: str, *, report: Report, grace: float | None = None
-    ) -> None: ...
-    async def restart_machine(
-        self, name: str, *, report: Report, grace: float | None = None, wait: float | None = None
-    ) -> None: ...
-    async def kill_machine(self, name: str, *, report: Report) -> None: ...
-    async def remove_machine(self, name: str, *, report: Report, volumes: bool = False) -> None: ...
-    def open_console(self, name: str) -> AbstractContextManager[Console]: ...
-    def find_log(self, name: str) -> Path: ...
-    def open_events(
-        self, machine: str | None = None
-    ) -> AbstractContextManager[trio.MemoryReceiveChannel[dict[str, Any]]]: ...
 
 
 def make_app(
@@ -127,7 +92,7 @@ def make_app(
     ]
     app = Starlette(
         routes=routes,
-        middleware=[Middleware(_Door, activity=activity, stopping=stopping)],
+        middleware=[Middleware(Door, activity=activity, stopping=stopping)],
         exception_handlers={HTTPException: _answer_http_exception},
     )
     app.router.redirect_slashes = False
@@ -164,33 +129,33 @@ class _Api:
 
     async def plan(self, request: Request) -> Response:
         fields = await read_fields(request, _DOCUMENT | {"down": Field(read_flag, default=False)})
-        changes = await self.supervisor.plan(_load(fields), down=fields["down"])
+        changes = await self.supervisor.plan(await _load(fields), down=fields["down"])
         return Json([attrs.asdict(change) for change in changes])
 
-    async def up(self, request: Request) -> Stream:
+    async def up(self, request: Request) -> Response | Stream:
         restart = {"restart": Field(read_flag, default=False)}
         fields = await read_fields(request, _DOCUMENT | _WAIT | restart)
-        verb = functools.partial(self.supervisor.up, _load(fields))
+        verb = functools.partial(self.supervisor.up, await _load(fields))
         return self._run(verb, wait=fields["wait"], restart=fields["restart"])
 
-    async def down(self, request: Request) -> Stream:
+    async def down(self, request: Request) -> Response | Stream:
         fields = await read_fields(request, _DOCUMENT | _VOLUMES)
-        verb = functools.partial(self.supervisor.down, _load(fields))
+        verb = functools.partial(self.supervisor.down, await _load(fields))
         return self._run(verb, volumes=fields["volumes"])
 
-    async def start_machine(self, request: Request) -> Stream:
+    async def start_machine(self, request: Request) -> Response | Stream:
         return await self._run_on_machine(self.supervisor.start_machine, request, _WAIT)
 
-    async def stop_machine(self, request: Request) -> Stream:
+    async def stop_machine(self, request: Request) -> Response | Stream:
         return await self._run_on_machine(self.supervisor.stop_machine, request, _GRACE)
 
-    async def restart_machine(self, request: Request) -> Stream:
+    async def restart_machine(self, request: Request) -> Response | Stream:
         return await self._run_on_machine(self.supervisor.restart_machine, request, _GRACE | _WAIT)
 
-    async def kill_machine(self, request: Request) -> Stream:
+    async def kill_machine(self, request: Request) -> Response | Stream:
         return await self._run_on_machine(self.supervisor.kill_machine, request, {})
 
-    async def remove_machine(self, request: Request) -> Stream:
+    async def remove_machine(self, request: Request) -> Response | Stream:
         return await self._run_on_machine(self.supervisor.remove_machine, request, _VOLUMES)
 
     async def read_log(self, request: Request) -> Stream:
@@ -218,10 +183,12 @@ class _Api:
 
     async def write_console(self, request: Request) -> Response:
         with self.supervisor.open_console(_find_name(request)) as console:
-            with contextlib.suppress(ClientDisconnect):
-                async for data in request.stream():
-                    if data:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_cancel_when, self.stopping, nursery.cancel_scope)
+                with contextlib.suppress(ClientDisconnect):
+                    async for data in request.stream():
                         await console.send(data)
+                nursery.cancel_scope.cancel()
         return Response(status_code=204)
 
     async def read_events(self, request: Request) -> Stream:
@@ -237,12 +204,14 @@ class _Api:
 
     async def _run_on_machine(
         self, verb: Callable[..., Awaitable[None]], request: Request, fields: dict[str, Field]
-    ) -> Stream:
+    ) -> Response | Stream:
         name = _find_name(request)
         return self._run(functools.partial(verb, name), **await read_fields(request, fields))
 
-    def _run(self, verb: Callable[..., Awaitable[None]], **options: Any) -> Stream:
+    def _run(self, verb: Callable[..., Awaitable[None]], **options: Any) -> Response | Stream:
         """Start a verb, and answer with its progress."""
+        if self.stopping.is_set():
+            return stopping_answer()
         send, receive = trio.open_memory_channel[bytes](math.inf)
         self.verb_nursery.start_soon(self._run_verb, functools.partial(verb, **options), send)
 
@@ -270,3 +239,54 @@ class _Api:
                 tell({"type": "error", "error": describe_error(error)})
             else:
                 tell({"type": "done"})
+
+
+async def _cancel_when(event: trio.Event, scope: trio.CancelScope) -> None:
+    await event.wait()
+    scope.cancel()
+
+
+async def _load(fields: dict[str, Any]) -> Spec:
+    """Make the spec in a thread: a large document takes long."""
+    text, directory, file = fields["text"], Path(fields["directory"]), fields["file"]
+    try:
+        return await trio.to_thread.run_sync(load_text, text, directory, file)
+    except RecursionError:
+        raise InputError(f"{file} is nested too deeply") from None
+
+
+def _find_name(request: Request) -> str:
+    """Find which machine is meant; what cannot be a machine's name never goes further."""
+    name = unquote(request.path_params["name"])
+    try:
+        return Name.from_text(name)
+    except ValueError:
+        raise NotFoundError(f"there is no machine {name!r}") from None
+
+
+def _read_count(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and len(text) < 10):
+        raise InputError.from_problems([Problem("lines", f"{text!r} is not a number of lines")])
+    return int(text)
+
+
+def _read_switch(text: str) -> bool:
+    if text not in {"true", "false"}:
+        raise InputError.from_problems([Problem("follow", f"{text!r} is not true or false")])
+    return text == "true"
+
+
+def _describe_progress(progress: Progress) -> dict[str, str]:
+    subject = {"kind": progress.kind, "name": progress.name}
+    if progress.message:
+        return {"type": "note", **subject, "message": progress.message}
+    return {"type": "step", **subject, "step": progress.step}
+
+
+def _line(what: dict[str, Any]) -> bytes:
+    return json.dumps(what, default=str).encode() + b"\n"
+
+
+@functools.cache
+def _version() -> str:
+    return importlib.metadata.version("qorch")

@@ -76,7 +76,7 @@ def plan_machine(
         uuid=uuid,
         machine=spec.machine,
         accel=accel,
-        cpu_model=spec.cpu.model or ("host" if accel is Accel.KVM else "max"),
+        cpu_model=spec.cpu.model or _choose_cpu_model(accel, facts),
         cpus=spec.cpu.count,
         pin=spec.cpu.pin,
         memory=spec.memory.size,
@@ -115,6 +115,13 @@ def _choose_accel(
             message=f"runs under TCG, many times slower than KVM: {why}",
         )
     ]
+
+
+def _choose_cpu_model(accel: Accel, facts: Facts) -> str:
+    """The best there is; a KVM without vmx or svm does not know all of the host CPU's MSRs."""
+    if accel is Accel.KVM:
+        return "host" if facts.kvm.hardware else "qemu64"
+    return "max"
 
 
 def _find_host_problems(name: Name, spec: MachineSpec, facts: Facts) -> Iterator[Problem]:

@@ -14,13 +14,18 @@ APT_ENVIRONMENT = {"DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C"}
 ERROR_LINES = 15
 
 
-def run(*words: str | Path, env: Mapping[str, str] | None = None, cwd: Path | None = None) -> str:
+def run(
+    *words: str | Path,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    stdin: str = "",
+) -> str:
     """Run a program and return its stdout; its output is shown only when it fails."""
     done = subprocess.run(
         [str(word) for word in words],
         env=os.environ | dict(env or {}),
         cwd=cwd,
-        stdin=subprocess.DEVNULL,
+        input=stdin,
         capture_output=True,
         text=True,
         errors="replace",
@@ -55,8 +60,13 @@ def install_missing(needed: Mapping[str, str]) -> None:
 
     `needed` maps a program's name or a file's absolute path to the package that has it.
     """
-    packages = sorted({package for what, package in needed.items() if not shutil.which(what)
-                       and not (what.startswith("/") and Path(what).exists())})
+    packages = sorted(
+        {
+            package
+            for what, package in needed.items()
+            if not shutil.which(what) and not (what.startswith("/") and Path(what).exists())
+        }
+    )
     if not packages:
         return
     command = ["apt-get", "install", *packages]

@@ -19,12 +19,15 @@ import shutil
 import signal
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
 STAMP = "stamp.json"
+SIGNALS = (signal.SIGTERM, signal.SIGHUP)
+REMOVE_TRIES = 50
 SOURCES = Path(__file__).parent
 FILES = SOURCES / "files"
 
@@ -116,15 +119,16 @@ def open_lock(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def open_build(guest: Guest, cache: Path) -> Iterator[Path]:
-    """Make a temporary directory that is removed on errors, Ctrl-C and SIGTERM."""
+    """Make a temporary directory that is removed on errors, Ctrl-C, SIGTERM and SIGHUP."""
     directory = Path(tempfile.mkdtemp(prefix=f".{guest.name}.", suffix=".building", dir=cache))
-    directory.chmod(0o755)
-    before = signal.signal(signal.SIGTERM, exit_on_signal)
+    before = {number: signal.signal(number, exit_on_signal) for number in SIGNALS}
     try:
+        directory.chmod(0o755)
         yield directory
     finally:
-        signal.signal(signal.SIGTERM, before)
-        shutil.rmtree(directory, ignore_errors=True)
+        remove_tree(directory)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def exit_on_signal(number: int, _frame: FrameType | None) -> None:
@@ -132,18 +136,27 @@ def exit_on_signal(number: int, _frame: FrameType | None) -> None:
     raise SystemExit(128 + number)
 
 
+def remove_tree(directory: Path) -> None:
+    """Remove a directory in which processes that were just killed may still be writing."""
+    for _ in range(REMOVE_TRIES):
+        shutil.rmtree(directory, ignore_errors=True)
+        if not directory.exists():
+            return
+        time.sleep(0.1)
+
+
 def remove_leftovers(guest: Guest, cache: Path) -> None:
     """Remove the temporary directories of builds that were killed. Call with the lock held."""
     for directory in cache.glob(f".{guest.name}.*.building"):
         progress(f"removing the rest of a dead build: {directory}")
-        shutil.rmtree(directory, ignore_errors=True)
+        remove_tree(directory)
 
 
 def replace_directory(place: Path, building: Path) -> None:
     """Put a finished build in its place. A machine that runs from the old files keeps them."""
     old = building.with_name(f".{place.name}.old.building")
-    shutil.rmtree(old, ignore_errors=True)
+    remove_tree(old)
     with contextlib.suppress(FileNotFoundError):
         place.rename(old)
     building.rename(place)
-    shutil.rmtree(old, ignore_errors=True)
+    remove_tree(old)

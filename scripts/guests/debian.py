@@ -84,3 +84,63 @@ def make_rootfs(rootfs: Path) -> dict[str, str]:
     shown = ("cloud-init", "systemd", "qemu-guest-agent", "openssh-server")
     listing = run("dpkg-query", f"--admindir={rootfs}/var/lib/dpkg", "-W", *shown)
     return dict(line.split("\t") for line in listing.splitlines())
+
+
+def read_packages() -> list[str]:
+    """Return the names in files/debian/packages."""
+    lines = (SOURCES / "packages").read_text().splitlines()
+    return [name for line in lines if (name := line.partition("#")[0].strip())]
+
+
+def find_sources_list() -> list[str]:
+    """Return this machine's package sources of that release, as lines for sources.list.
+
+    Only Debian's own: what else is installed here is no business of the guest's.
+    """
+    command = (
+        "apt-get",
+        "indextargets",
+        "--format",
+        "$(CODENAME) $(REPO_URI) $(RELEASE) $(COMPONENT)",
+    )
+    wanted = ("Created-By: Packages", "Origin: Debian", "Architecture: amd64")
+    lines = parse_index_targets(run(*command, *wanted))
+    if not lines:  # this is a machine whose lists were removed, as in many container images
+        update_lists()
+        lines = parse_index_targets(run(*command, *wanted))
+    if not lines:
+        raise BuildError(f"this machine has no package source of Debian {RELEASE}")
+    return lines
+
+
+def parse_index_targets(listing: str) -> list[str]:
+    """Turn lines of codename, URI, release and component into lines for sources.list."""
+    targets = [line.split() for line in listing.splitlines()]
+    lines = [f"deb {' '.join(rest)}" for codename, *rest in targets if codename.startswith(RELEASE)]
+    return list(dict.fromkeys(lines))
+
+
+def find_proxies() -> list[str]:
+    """Return this machine's apt settings on how to reach the sources, for mmdebstrap."""
+    settings = run("apt-config", "dump", "--format", '%F "%v"%n', "Acquire").splitlines()
+    return [f"--aptopt={line}" for line in settings if re.match(r"Acquire::https?::\S+ ", line)]
+
+
+def make_containment() -> tuple[str, ...]:
+    """Return the words that run a command so that nothing of it outlives this process.
+
+    mmdebstrap mounts /dev and /proc into the new root. In namespaces of its own, no mount is left
+    and removing the directory cannot reach through one. When this process dies, however it dies,
+    unshare is killed, and with it the first process of the namespace, so all of them.
+    """
+    return (
+        *("setpriv", "--pdeathsig", "KILL", "--"),
+        *("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--"),
+    )
+
+
+GUEST = Guest(
+    name="debian",
+    inputs=find_sources("apt", "cache", "deb", "debian", "disk_image", "gpt", files="debian"),
+    build=build,
+)

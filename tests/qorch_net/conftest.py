@@ -191,10 +191,10 @@ def lab(tmp_path):
         run("ip", "link", "set", "lo", "up")
         clean = lab.look()
         yield lab
-        for namespace in lab.namespaces:
-            os.close(namespace)  # its end of a veth goes, and ours with it
         for link in json.loads(run("ip", "-j", "link", "show", "type", "veth")):
             run("ip", "link", "del", link["ifname"])
+        for namespace in lab.namespaces:
+            os.close(namespace)
         assert lab.look() == clean
     finally:
         for pid in lab.find_processes():
@@ -203,12 +203,12 @@ def lab(tmp_path):
         os.close(home)
 
 
-def resolve(name, server):
+def resolve(name, server, seconds=5.0):
     """Ask a DNS server for an IPv4 address, None if there is no such name."""
     question = b"".join(bytes([len(x)]) + x.encode() for x in name.split(".")) + b"\0"
     query = struct.pack("!6H", 7, 0x0100, 1, 0, 0, 0) + question + struct.pack("!2H", 1, 1)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.settimeout(5)
+        sock.settimeout(seconds)
         sock.sendto(query, (server, 53))
         answer = sock.recv(512)
     return str(IPv4Address(answer[-4:])) if struct.unpack("!H", answer[6:8])[0] else None

@@ -103,7 +103,7 @@ def test_dnsmasq_that_fails_puts_the_old_one_back(lab, tools, tmp_path):
     """If dnsmasq dies of its new configuration, its own words are shown and the old one runs."""
     broken = tmp_path / "dnsmasq"
     broken.write_text(
-        '#!/bin/sh\n! grep domain=other ${1#*=} && exec dnsmasq "$@"\n'
+        '#!/bin/sh\n! grep domain=other ${1#*=} && exec /usr/sbin/dnsmasq "$@"\n'
         "echo 'dnsmasq: I do not like that' >&2\nexit 5\n"
     )
     broken.chmod(0o755)

@@ -22,8 +22,10 @@ def test_rules_of_a_nat_network(tools):
         'forward: oifname "br" ct state established,related accept',
         'forward: iifname "br" oifname "br" accept',
         'forward: oifname "br" drop',
-        "postrouting: meta nfproto ipv4 ip saddr 192.168.133.0/24 ip daddr != 192.168.133.0/24 "
-        "ip daddr != 224.0.0.0/4 ip daddr != 255.255.255.255/32 masquerade",
+        (
+            "postrouting: meta nfproto ipv4 ip saddr 192.168.133.0/24 ip daddr != 192.168.133.0/24"
+            " ip daddr != 224.0.0.0/4 ip daddr != 255.255.255.255/32 masquerade"
+        ),
     ]
 
 

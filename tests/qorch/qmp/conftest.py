@@ -65,15 +65,20 @@ class Qemu:
     path: Path
 
 
-async def _run_out():
-    with trio.fail_after(60):
-        await trio.sleep_forever()
+@pytest.fixture
+def patience(nursery):
+    """A test with a real QEMU is given a minute; QEMU needs some milliseconds."""
+
+    async def run_out():
+        with trio.fail_after(60):
+            await trio.sleep_forever()
+
+    nursery.start_soon(run_out)
 
 
 @pytest.fixture
-async def qemu(tmp_path, nursery):
-    """A real QEMU whose monitor listens on a socket that we bound; the test has a minute."""
-    nursery.start_soon(_run_out)
+async def qemu(tmp_path, patience):
+    """A real QEMU whose monitor listens on a socket that we bound."""
     path = tmp_path / "qmp.sock"
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(str(path))
@@ -89,11 +94,12 @@ async def qemu(tmp_path, nursery):
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-    yield Qemu(process, path)
-    with trio.CancelScope(shield=True), trio.fail_after(30):
-        if process.returncode is None:
-            process.kill()
-        await process.wait()
+    try:
+        yield Qemu(process, path)
+    finally:
+        process.kill()
+        with trio.CancelScope(shield=True), trio.fail_after(30):
+            await process.wait()
 
 
 def _fds():
