@@ -18,8 +18,7 @@ from qorch_storage.errors import StorageError
 from qorch_storage.files import Report, ignore, open_new_file
 
 LABEL = "cidata"
-MAX_NAME = 64  # characters, by Joliet
-MAX_NAME_BYTES = 128  # as much as leaves a file's dates within its directory record
+MAX_NAME = 64  # bytes: pycdlib's limit for Joliet; leaves a file's dates within its record
 
 _SECTOR = 2048
 _FIRST_DESCRIPTOR = 16 * _SECTOR
@@ -75,11 +74,8 @@ def make_seed_image(files: Mapping[str, bytes]) -> bytes:
 def _check_file_name(name: str) -> None:
     if not name or name in {".", ".."} or "/" in name or not name.isprintable():
         raise StorageError(f"{name!r} is not a file name", "give plain names, like user-data")
-    if len(name) > MAX_NAME or len(name.encode()) > MAX_NAME_BYTES:
-        raise StorageError(
-            f"{name!r} is too long for a file in a seed",
-            f"at most {MAX_NAME} characters and {MAX_NAME_BYTES} bytes",
-        )
+    if len(name.encode()) > MAX_NAME:
+        raise StorageError(f"{name!r} is longer than {MAX_NAME} bytes", "shorten it")
 
 
 def _without_dates(image: bytes) -> bytes:

@@ -188,9 +188,18 @@ def _claim_nowait(state: StateDir) -> Claim | None:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return None
+        if not _is_at(lock, state.supervisor_lock):
+            return None  # a supervisor that ended removed it just now
         listener = open_listener(state.api_socket)
         on_failure.pop_all()
     return Claim(listener, lock)
+
+
+def _is_at(fd: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(fd), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 @contextlib.contextmanager

@@ -24,7 +24,7 @@ class Listener:
 
     A listener that does not read holds 256 KiB of events (as they came over the wire) and counts
     what comes after. Reading then gives what it holds, raises EventsLostError once at the gap,
-    and goes on behind it. Neither the monitor nor other listeners wait for it.
+    and goes on behind it. Neither the monitor nor other listeners wait for it. One task reads.
 
     When the monitor is lost, what is held can still be read; then MonitorLostError is raised.
     """

@@ -139,7 +139,8 @@ class Monitor:
         """Tell QEMU to end at once, without asking the guest.
 
         QEMU's answer races with the end of the connection; once the command is sent, either is
-        success. QEMU may live some milliseconds longer: wait for its process.
+        success (`execute("quit")` would raise MonitorLostError for the latter). QEMU may live
+        some milliseconds longer: wait for its process.
 
         Raises MonitorLostError if the connection was gone before, ProtocolError, CommandError.
         """
@@ -149,7 +150,11 @@ class Monitor:
 
     @contextmanager
     def listen(self, *names: str) -> Iterator[Listener]:
-        """Listen to events of these names, or to all; open it before what causes them."""
+        """Listen to events of these names, or to all; open it before what causes them.
+
+        What came before, also between the negotiation and now, is not seen: ask for the state
+        after opening a listener, not before.
+        """
         listener = Listener(frozenset(names))
         if self._loss is not None:
             listener.end(self._loss)

@@ -8,11 +8,10 @@ after one message that cannot be trusted there is no telling which answer belong
            |                            |                   |
            +--------- EOF, or a message the table below does not allow ---------> CLOSED
 
-Events may come at any time, also before the greeting: QEMU shares its monitors' output code
-with whatever ran before the client came. An id is ours, a small integer: QEMU 7.2 reads its
-monitor byte by byte (`monitor_can_read` in monitor/monitor.c), some microseconds each, so short
-lines are fast lines. A request stays in flight until it is answered, even if nobody waits for
-the answer any longer; that is how a late answer is told from a wrong one.
+Events may come at any time, on QEMU 7.2 also before the greeting. An id is ours, a small integer:
+QEMU 7.2 reads its monitor byte by byte (`monitor_can_read` in monitor/monitor.c), some 4 us each,
+so short lines are fast lines. A request stays in flight until it is answered, even if nobody
+waits for the answer any longer; that is how a late answer is told from a wrong one.
 """
 
 from __future__ import annotations

@@ -119,6 +119,18 @@ class Supervisor:
         facts, plan = await self._make_plan(spec)
         return make_changes(plan, facts, self._defined, self._machines)
 
+    async def wait_idle(self) -> None:
+        """Wait until nothing runs and no network is up."""
+        with self._events.listen() as events:
+            while not self.is_idle:
+                await events.receive()
+
+    async def wait_ended(self, names: Iterable[Name]) -> None:
+        """Wait until none of these machines runs."""
+        with self._events.listen() as events:
+            while any(name in self._machines for name in names):
+                await events.receive()
+
     def machine(self, name: str) -> Machine:
         """A running machine. Raises NotFoundError, and MachineError if it does not run."""
         machine = self._machines.get(self._find(name))
@@ -254,7 +266,7 @@ class Supervisor:
         for name in names:
             fresh = name not in self._networks.up
             if fresh:
-                undo.push_async_callback(self._shielded, self._networks.remove, name, ignore)
+                undo.push_async_callback(self._shielded, self._take_down, name, ignore)
             await self._networks.ensure(name, self._plans, report)
             if fresh:
                 self._watch_network(name)
@@ -327,8 +339,12 @@ class Supervisor:
             await self._tidy_networks(report)
 
     async def _remove_network(self, name: Name, report: Report) -> None:
-        await self._networks.remove(name, report)
+        await self._take_down(name, report)
         self._put_network(name, None)
+
+    async def _take_down(self, name: Name, report: Report) -> None:
+        await self._networks.remove(name, report)
+        self._events.emit_nowait("", "NETWORK_DOWN", {"network": name})
 
     async def _tidy_networks(self, report: Report) -> None:
         """Remove built-in networks that nobody uses; the others forget the leases of the removed."""
@@ -404,7 +420,7 @@ class Supervisor:
                 nursery.start_soon(functools.partial(self.stop_machine, name, report=report))
         async with self._changing:
             for name in list(self._networks.up):
-                await self._networks.remove(name, report)
+                await self._take_down(name, report)
 
     async def _remove(self, name: Name, *, report: Report, volumes: bool) -> None:
         await self.stop_machine(name, report=report)

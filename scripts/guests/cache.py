@@ -64,12 +64,13 @@ def find_sources(*modules: str, files: str | None = None) -> tuple[Path, ...]:
 
 
 def hash_files(paths: Iterable[Path]) -> str:
-    """Return a hash over names, permissions and contents of files. A missing file is an input too."""
+    """Return a hash over names, contents, and whether they are executable, of files."""
     digest = hashlib.sha256()
     for path in paths:
-        data = path.read_bytes() if path.exists() else b""
-        mode = path.stat().st_mode if path.exists() else 0
-        digest.update(f"{path.name}\0{mode & 0o111:o}\0{len(data)}\0".encode())
+        data = path.read_bytes()
+        executable = bool(path.stat().st_mode & 0o100)
+        name = path.relative_to(SOURCES)
+        digest.update(f"{name}\0{executable}\0{len(data)}\0".encode())
         digest.update(data)
     return digest.hexdigest()
 

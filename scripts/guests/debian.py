@@ -11,7 +11,6 @@ from pathlib import Path
 
 from guests.apt import download, install_missing, run, update_lists
 from guests.cache import FILES, BuildError, Guest, find_sources, progress
-from guests.deb import find_version
 from guests.disk_image import read_boot_files, write_disk
 
 SOURCES = FILES / "debian"

@@ -83,17 +83,18 @@ def write_esp(raw: Path, boot: BootFiles, grub_cfg: str, work: Path) -> None:
         "EFI/BOOT/grubx64.efi": boot.signed_grub,
         "EFI/debian/grub.cfg": grub_cfg.encode(),
     }
-    kib = ESP.size * gpt.SECTOR // 1024
-    run(
-        *("mkfs.vfat", "-F", "32", "-n", "ESP", "-i", "51524348"),
-        *("--offset", str(ESP.start), raw, str(kib)),
-    )
-    image = f"{raw}@@{ESP.start * gpt.SECTOR}"
+    image = work / "esp.img"
+    with image.open("wb") as file:
+        file.truncate(ESP.size * gpt.SECTOR)
+    run("mkfs.vfat", "-F", "32", "-n", "ESP", "-i", "51524348", image)
     run("mmd", "-i", image, "::EFI", "::EFI/BOOT", "::EFI/debian")
     for name, data in files.items():
         source = work / "esp-file"
         source.write_bytes(data)
         run("mcopy", "-i", image, source, f"::{name}")
+    with raw.open("r+b") as file:
+        file.seek(ESP.start * gpt.SECTOR)
+        file.write(image.read_bytes())
 
 
 def write_grub_pc(raw: Path, boot: BootFiles, grub_cfg: str, work: Path) -> None:

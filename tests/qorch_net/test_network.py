@@ -6,6 +6,7 @@ import random
 import select
 import signal
 import subprocess
+import threading
 import time
 from ipaddress import IPv4Interface
 from pathlib import Path
@@ -469,6 +470,37 @@ def test_read_only_proc_sys_is_refused(lab, tools):
     said = in_child(attempt)
     assert said.startswith("IPv4 forwarding is off and /proc/sys/net/ipv4/ip_forward cannot be")
     assert "mount /proc/sys writable" in said
+
+
+def test_a_thread_works_in_its_own_namespace(lab, tools):
+    """Called in a thread (trio.to_thread), everything happens in that thread's namespace."""
+    before, inside = lab.look(), []
+
+    def work():
+        tools.unshare(0x40000000)  # CLONE_NEWNET
+        lab.ensure(lab.make_plan())
+        inside.append((find_host().forwarding, find_owned(lab.owner).networks))
+        inside.append(dnsmasq.find_dnsmasq(lab.owner).keys())
+        assert FORWARDING.read_text() == "1\n"
+        lab.remove()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert inside == [(True, {"lan"}), {"lan"}]
+    assert lab.look() == before
+
+
+def test_dnsmasq_of_a_lost_namespace_is_replaced(lab, tools):
+    """A dnsmasq that still runs in another namespace is not taken for this one's."""
+    with lab.inside_new() as namespace:
+        lab.ensure(lab.make_plan())
+    assert dnsmasq.find_dnsmasq(lab.owner) == {}
+    lab.ensure(lab.make_plan())
+    assert tools.resolve("web.lan", "192.168.133.1") == "192.168.133.150"
+    with lab.inside(namespace):
+        assert lab.find_processes() == []
+    lab.remove()
 
 
 def test_host_is_seen_as_it_is(lab, tools):

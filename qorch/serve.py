@@ -1,0 +1,164 @@
+"""The supervisor as a process of its own, in the background or in the foreground."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+import signal
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+import trio
+
+from qorch.api import rendezvous
+from qorch.api.activity import Activity
+from qorch.api.serve import run_api
+from qorch.load import load_text
+from qorch.nursery import open_nursery
+from qorch.paths import StateDir
+from qorch.progress import Progress, Report
+from qorch.spec import Spec
+from qorch.supervisor import Supervisor, open_supervisor
+
+_log = logging.getLogger("qorch")
+
+
+def serve(
+    state: StateDir,
+    *,
+    api: int | None = None,
+    lock: int | None = None,
+    linger: float | None = None,
+    stop_machines: bool = False,
+) -> None:
+    """Be the supervisor until SIGTERM or SIGINT; machines run on unless `stop_machines`.
+
+    `api` and `lock` are inherited: the listening socket and the locked supervisor.lock. With
+    `linger`, end after so many seconds in which nothing ran and nobody asked. Raises
+    RendezvousError if another supervisor runs.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    claim = _claim(state, api, lock)
+    trio.run(functools.partial(_serve, state, claim, linger=linger, stop_machines=stop_machines))
+
+
+def run_foreground(
+    state: StateDir,
+    text: str,
+    directory: Path,
+    file: str,
+    *,
+    report: Report,
+    wait: float | None = None,
+    restart: bool = False,
+) -> None:
+    """Be the supervisor of one document's machines: end when they have ended.
+
+    SIGTERM and SIGINT shut the guests down. Raises QorchError, RendezvousError.
+    """
+    spec = load_text(text, directory, file)
+    claim = _claim(state, None, None)
+    trio.run(
+        functools.partial(
+            _run_document, state, claim, spec, report=report, wait=wait, restart=restart
+        )
+    )
+
+
+def _claim(state: StateDir, api: int | None, lock: int | None) -> rendezvous.Claim:
+    if api is None or lock is None:
+        return rendezvous.claim(state)
+    for fd in (api, lock):
+        os.set_inheritable(fd, False)
+    return rendezvous.Claim(socket.socket(fileno=api), lock)
+
+
+@asynccontextmanager
+async def _open_all(
+    state: StateDir, claim: rendezvous.Claim, report: Report
+) -> AsyncIterator[tuple[Supervisor, Activity]]:
+    """Supervisor and API, in a block that SIGTERM and SIGINT cancel."""
+    with claim.listener:
+        async with open_supervisor(state, lock=claim.lock, report=report) as supervisor:
+            async with open_nursery() as nursery:
+                activity = await nursery.start(run_api, supervisor, claim.listener)
+                _notify("READY=1")
+                yield supervisor, activity
+                _notify("STOPPING=1")
+                state.api_socket.unlink(missing_ok=True)
+                nursery.cancel_scope.cancel()
+
+
+async def _serve(
+    state: StateDir, claim: rendezvous.Claim, *, linger: float | None, stop_machines: bool
+) -> None:
+    async with _open_all(state, claim, _report_to_log) as (supervisor, activity):
+        await _until_signal(functools.partial(_wait_unneeded, supervisor, activity, linger))
+        if stop_machines:
+            await supervisor.stop_all(_report_to_log)
+
+
+async def _run_document(
+    state: StateDir,
+    claim: rendezvous.Claim,
+    spec: Spec,
+    *,
+    report: Report,
+    wait: float | None,
+    restart: bool,
+) -> None:
+    async def run() -> None:
+        await supervisor.up(spec, report=report, wait=wait, restart=restart)
+        await supervisor.wait_ended(spec.vms)
+
+    async with _open_all(state, claim, report) as (supervisor, _activity):
+        try:
+            await _until_signal(run)
+        finally:
+            with trio.CancelScope(shield=True):
+                await supervisor.stop_all(report)
+
+
+async def _until_signal(wait: Callable[[], object]) -> None:
+    """Run `wait` to its end, or to the first SIGTERM or SIGINT."""
+    async with open_nursery() as nursery:
+
+        async def run() -> None:
+            await wait()  # type: ignore[misc]
+            nursery.cancel_scope.cancel()
+
+        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+            nursery.start_soon(run)
+            async for _number in signals:
+                nursery.cancel_scope.cancel()
+                break
+
+
+async def _wait_unneeded(supervisor: Supervisor, activity: Activity, linger: float | None) -> None:
+    """Wait until nothing has run and nobody has asked for `linger` seconds; for ever with None."""
+    if linger is None:
+        await trio.sleep_forever()
+        return
+    while True:
+        await supervisor.wait_idle()
+        await activity.wait_quiet(linger)
+        if supervisor.is_idle:
+            return
+
+
+def _report_to_log(progress: Progress) -> None:
+    words = (progress.kind, progress.name, progress.step or progress.message)
+    _log.info("%s %s: %s", *words)
+
+
+def _notify(state: str) -> None:
+    """Tell systemd, if it started us (sd_notify(3))."""
+    address = os.environ.get("NOTIFY_SOCKET", "")
+    if not address:
+        return
+    with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
+        notify.connect(address.replace("@", "\0", 1) if address[0] == "@" else address)
+        notify.send(state.encode())
