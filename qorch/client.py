@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     Report = Callable[[dict[str, str]], None]
 
+_ATTEMPTS = 5  # a supervisor that leaves refuses connections before the second
 _LOG_LINES = 15  # of a supervisor that died, shown to the user
 
 
@@ -172,7 +173,7 @@ class Client:
     @contextlib.contextmanager
     def open_events(self, machine: str | None = None) -> Iterator[Iterator[dict[str, Any]]]:
         """Yield events as they happen, of one machine or of all."""
-        query = "" if machine is None else f"?machine={quote(machine, safe='')}"
+        query = "" if machine is None else f"?machine={_quote(machine)}"
         with self._request("GET", "/v1/events" + query, None, stream=True) as response:
             yield _read_lines(response)
 
@@ -207,16 +208,16 @@ class Client:
     def _request(
         self, method: str, path: str, body: dict[str, Any] | None, *, stream: bool
     ) -> wire.Response:
-        """Ask; twice if the supervisor was about to leave and did not read the question."""
+        """Ask, again if the supervisor was about to leave and did not read the question."""
         data = b"" if body is None else json.dumps(body).encode()
-        for last in (False, True):
+        for attempts_left in reversed(range(_ATTEMPTS)):
             logged = self._log_size()
             sock, started = self._connect()
             try:
                 response = wire.send_request(sock, method, path, data, stream=stream)
             except wire.NoAnswerError:
                 sock.close()
-                if started or last:
+                if started or not attempts_left:
                     raise self._died("the supervisor ended without an answer", logged) from None
                 continue
             except (wire.WireError, OSError) as error:
@@ -225,7 +226,7 @@ class Client:
             if response.status < 400:
                 return response
             with response:
-                if response.status != 503 or last:
+                if response.status != 503 or not attempts_left:
                     raise ClientError.from_json(_parse(response)["error"])
         raise AssertionError
 
@@ -249,11 +250,13 @@ class Client:
             raise ClientError("failed", error.message, error.hint) from error
 
     def _start_supervisor(self, claim: rendezvous.Claim) -> socket.socket:
-        with contextlib.closing(claim):
+        with contextlib.closing(claim), contextlib.ExitStack() as on_failure:
             sock = rendezvous.connect(self.state.api_socket, seconds=self._seconds)
             if sock is None:
                 raise ClientError("failed", f"{self.state.api_socket} was removed by somebody")
+            on_failure.enter_context(sock)
             rendezvous.start_supervisor(self.state, claim, self._command)
+            on_failure.pop_all()
         return sock
 
     def _log_size(self) -> int:
@@ -302,7 +305,11 @@ class Console:
 
 
 def _machine(name: str, *verb: str) -> str:
-    return "/".join(("/v1/machines", quote(name, safe=""), *verb))
+    return "/".join(("/v1/machines", _quote(name), *verb))
+
+
+def _quote(name: str) -> str:
+    return quote(name, safe="", errors="surrogatepass")
 
 
 def _parse(response: wire.Response) -> Any:

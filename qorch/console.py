@@ -68,6 +68,7 @@ class Console:
     _written: int = 0
     _watchers: set[Watcher] = attrs.field(factory=set)
     _sending: trio.Lock = attrs.field(factory=trio.Lock)
+    _ended: bool = False
 
     async def send(self, data: bytes) -> None:
         """Type on the console; waits while the guest does not read."""
@@ -80,6 +81,8 @@ class Console:
         send, receive = trio.open_memory_channel[bytes](_WATCHER_CHUNKS)
         watcher = Watcher(self, send, receive)
         self._watchers.add(watcher)
+        if self._ended:
+            watcher.end()
         try:
             yield watcher
         finally:
@@ -100,6 +103,7 @@ class Console:
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             pass
         finally:
+            self._ended = True
             for watcher in self._watchers:
                 watcher.end()
 
@@ -121,17 +125,23 @@ def _find_size(path: Path) -> int:
 
 def rotate_log(log: Path) -> None:
     """Move a log's content to `LOG.1` and begin it anew, for a writer that appends."""
-    with suppress(FileNotFoundError):
+    with suppress(OSError):  # a full disk: what is old goes, what is new needs the room
         shutil.copyfile(log, log.with_name(f"{log.name}.1"))
+    with suppress(FileNotFoundError):
         os.truncate(log, 0)
 
 
 def read_tail(path: Path, lines: int = 20, size: int = 4096) -> str:
     """The end of a log; empty if there is none."""
+    text = read_end(path, size).decode(errors="replace")
+    return "\n".join(text.splitlines()[-lines:])
+
+
+def read_end(path: Path, size: int) -> bytes:
+    """The last `size` bytes of a log as they are; empty if there is none."""
     try:
         with path.open("rb") as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - size))
-            text = file.read().decode(errors="replace")
+            return file.read()
     except OSError:
-        return ""
-    return "\n".join(text.splitlines()[-lines:])
+        return b""

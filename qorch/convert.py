@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import enum
-import functools
-import operator
 from collections.abc import Callable, Mapping
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path
@@ -12,7 +10,7 @@ from typing import Any, get_args, get_origin
 from uuid import UUID
 
 import attrs
-from cattrs import Converter
+from cattrs import Converter, IterableValidationError, IterableValidationNote
 from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
 
 from qorch.units import CpuSet, Duration, Mac, Name, Size
@@ -33,6 +31,8 @@ def _read_int(value: object, _: type) -> int:
 def _read_str(value: object, _: type) -> str:
     if not isinstance(value, str):
         raise ValueError(f"{value!r} is not a string")  # noqa: TRY004
+    if "\0" in value:
+        raise ValueError(f"{value!r} contains a NUL, which no program can be given")
     return value
 
 
@@ -67,10 +67,11 @@ _TEXT_FORMS: dict[Callable[[str], Any], str] = {
     IPv4Network: "an IPv4 subnet",
     UUID: "a UUID",
 }
-_PLAIN_FORMS: dict[type, Callable[[object, type], Any]] = {
+_PLAIN_FORMS: dict[type, Callable[[object, Any], Any]] = {
     bool: _read_bool,
     int: _read_int,
     str: _read_str,
+    enum.StrEnum: _read_enum,  # or it would be read as the str that it is
     Path: _read_path,
 }
 SHORT_FORMS = {"MemorySpec": "size"}  # `memory = "1GiB"` for `memory = { size = "1GiB" }`
@@ -89,8 +90,8 @@ def make_converter() -> Converter:
     for scalar in (Size, Duration, Mac, Name, CpuSet):
         converter.register_structure_hook(scalar, lambda value, kind: kind.from_text(value))
         converter.register_unstructure_hook(scalar, str)
-    for kind, read in _PLAIN_FORMS.items():
-        converter.register_structure_hook_func(functools.partial(operator.is_, kind), read)
+    for kind, read in _PLAIN_FORMS.items():  # by class: cattrs asks its own such hooks first
+        converter.register_structure_hook(kind, read)
     for text_form, what in _TEXT_FORMS.items():
         converter.register_structure_hook(text_form, _strictly(text_form, what))
         converter.register_unstructure_hook(text_form, str)
@@ -110,6 +111,7 @@ def make_converter() -> Converter:
         ),
     )
     converter.register_structure_hook_func(_is_sequence, _structure_sequence(converter))
+    converter.register_structure_hook_func(_is_mapping, _structure_mapping(converter))
     return converter
 
 
@@ -162,5 +164,35 @@ def _structure_sequence(converter: Converter) -> Callable[[object, Any], tuple[A
             raise ValueError(f"{value!r} is not a list")  # noqa: TRY004
         item = get_args(kind)[0]
         return tuple(converter.structure(value, list[item]))  # type: ignore[valid-type]
+
+    return read
+
+
+def _is_mapping(kind: Any) -> bool:
+    return get_origin(kind) is Mapping
+
+
+def _structure_mapping(converter: Converter) -> Callable[[object, Any], dict[Any, Any]]:
+    """A bad name does not hide what else is wrong below it, nor the other way round."""
+
+    def read(value: object, kind: Any) -> dict[Any, Any]:
+        if not isinstance(value, Mapping):
+            raise ValueError(f"{value!r} is not a table")  # noqa: TRY004
+        name_type, item_type = get_args(kind)
+        result, errors = {}, list[Exception]()
+        for key, item in value.items():
+            found = []
+            for part, part_type in ((key, name_type), (item, item_type)):
+                try:
+                    found.append(converter.structure(part, part_type))
+                except Exception as error:  # noqa: BLE001  every one is collected
+                    note = IterableValidationNote(f"At key {key!r}", key, part_type)
+                    error.add_note(note)
+                    errors.append(error)
+            if len(found) == 2:
+                result[found[0]] = found[1]
+        if errors:
+            raise IterableValidationError(f"While structuring {kind}", errors, kind)
+        return result
 
     return read

@@ -9,7 +9,7 @@ from ipaddress import IPv4Address
 
 import trio
 
-from qorch.console import read_tail
+from qorch.console import read_end, read_tail
 from qorch.errors import MachineError
 from qorch.machine import Machine
 
@@ -53,16 +53,17 @@ async def _wait_line(machine: Machine, pattern: re.Pattern[str]) -> None:
     """A line on the console, printed since power-on."""
     log = machine.paths.machine_data(machine.plan.name) / "console.log"
     with machine.console.watch() as watcher:
-        text = read_tail(log, lines=machine.plan.log_size, size=machine.plan.log_size)
-        if any(pattern.search(line) for line in text.splitlines()):
-            return
-        rest = text.rpartition("\n")[2]
-        async for data in watcher:
-            rest = (rest + data.decode(errors="replace"))[-_MAX_LINE:]
-            if any(pattern.search(line) for line in rest.splitlines()):
-                return
-            rest = rest.rpartition("\n")[2]
-    await trio.sleep_forever()  # QEMU closed its console: its end is noticed elsewhere
+        rest = read_end(log, machine.plan.log_size)
+        while not _has_line(rest, pattern):
+            rest = rest.rpartition(b"\n")[2][-_MAX_LINE:]  # bytes: a character may be cut in two
+            try:
+                rest += await anext(watcher)
+            except StopAsyncIteration:
+                await trio.sleep_forever()  # QEMU closed its console: its end is noticed elsewhere
+
+
+def _has_line(text: bytes, pattern: re.Pattern[str]) -> bool:
+    return any(pattern.search(line) for line in text.decode(errors="replace").splitlines())
 
 
 async def _wait_port(ip: IPv4Address, port: int) -> None:
@@ -100,7 +101,9 @@ def make_echo(identity: int, number: int) -> bytes:
     """An ICMP echo request (RFC 792)."""
     unsummed = struct.pack("!BBHHH", _ECHO_REQUEST, 0, 0, identity, number)
     total = sum(struct.unpack("!4H", unsummed))
-    checksum = ~(total + (total >> 16)) & 0xFFFF
+    while total >> 16:  # ones' complement: the carry goes round (RFC 1071)
+        total = (total & 0xFFFF) + (total >> 16)
+    checksum = ~total & 0xFFFF
     return struct.pack("!BBHHH", _ECHO_REQUEST, 0, checksum, identity, number)
 
 

@@ -7,7 +7,7 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from qorch.load import load_text
 from qorch.nursery import open_nursery
 from qorch.paths import StateDir
 from qorch.progress import Progress, Report
+from qorch.qmp import Transcript
 from qorch.spec import Spec
 from qorch.supervisor import Supervisor, open_supervisor
 
@@ -82,14 +83,18 @@ async def _open_all(
 ) -> AsyncIterator[tuple[Supervisor, Activity]]:
     """Supervisor and API, in a block that SIGTERM and SIGINT cancel."""
     with claim.listener:
-        async with open_supervisor(state, lock=claim.lock, report=report) as supervisor:
-            async with open_nursery() as nursery:
-                activity = await nursery.start(run_api, supervisor, claim.listener)
-                _notify("READY=1")
-                yield supervisor, activity
-                _notify("STOPPING=1")
-                state.api_socket.unlink(missing_ok=True)
-                nursery.cancel_scope.cancel()
+        async with (
+            open_supervisor(
+                state, lock=claim.lock, report=report, transcripts=_find_transcripts(os.environ)
+            ) as supervisor,
+            open_nursery() as nursery,
+        ):
+            activity = await nursery.start(run_api, supervisor, claim.listener)
+            _notify("READY=1")
+            yield supervisor, activity
+            _notify("STOPPING=1")
+            state.api_socket.unlink(missing_ok=True)
+            nursery.cancel_scope.cancel()
 
 
 async def _serve(
@@ -122,31 +127,47 @@ async def _run_document(
                 await supervisor.stop_all(report)
 
 
-async def _until_signal(wait: Callable[[], object]) -> None:
+async def _until_signal(wait: Callable[[], Awaitable[None]]) -> None:
     """Run `wait` to its end, or to the first SIGTERM or SIGINT."""
-    async with open_nursery() as nursery:
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async with open_nursery() as nursery:
 
-        async def run() -> None:
-            await wait()  # type: ignore[misc]
-            nursery.cancel_scope.cancel()
-
-        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-            nursery.start_soon(run)
-            async for _number in signals:
+            async def run() -> None:
+                await wait()
                 nursery.cancel_scope.cancel()
-                break
+
+            nursery.start_soon(run)
+            await anext(signals)
+            nursery.cancel_scope.cancel()
 
 
 async def _wait_unneeded(supervisor: Supervisor, activity: Activity, linger: float | None) -> None:
     """Wait until nothing has run and nobody has asked for `linger` seconds; for ever with None."""
     if linger is None:
         await trio.sleep_forever()
-        return
     while True:
         await supervisor.wait_idle()
         await activity.wait_quiet(linger)
         if supervisor.is_idle:
             return
+
+
+def _find_transcripts(environ: Mapping[str, str]) -> Callable[[str], Transcript] | None:
+    """With QORCH_QMP_LOG=DIR, what is said to each QEMU and back goes to DIR/NAME.qmp."""
+    directory = environ.get("QORCH_QMP_LOG")
+    if not directory:
+        return None
+
+    def open_transcript(machine: str) -> Transcript:
+        path = Path(directory) / f"{machine}.qmp"
+
+        def write(direction: str, line: bytes) -> None:
+            with path.open("ab") as file:
+                file.write((b"> " if direction == "sent" else b"< ") + line + b"\n")
+
+        return write
+
+    return open_transcript
 
 
 def _report_to_log(progress: Progress) -> None:

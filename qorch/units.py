@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from fractions import Fraction
 from typing import Self
 
 _SIZES = {
@@ -18,7 +19,9 @@ _SIZES = {
     "GB": 10**9,
     "TB": 10**12,
 }
-_DURATIONS = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+_DURATIONS = {"ms": 1, "s": 1000, "min": 60_000, "h": 3_600_000, "d": 86_400_000}
+_LONGEST_DURATION = 100 * 365 * 86_400_000  # ms; a float of seconds still tells them apart
+_LAST_CPU = 8191  # NR_CPUS of the largest kernels
 _LARGEST_SIZE = (1 << 63) - 1  # QEMU's and the kernel's off_t
 
 
@@ -28,8 +31,10 @@ class Size(int):
     @classmethod
     def from_text(cls, text: object) -> Self:
         """Read a size; ValueError says what is wrong with it."""
-        if not isinstance(text, str):
+        if isinstance(text, int | float) and not isinstance(text, bool):
             raise ValueError(f'{text!r} has no unit: write "{text}MiB", for example')  # noqa: TRY004
+        if not isinstance(text, str):
+            raise ValueError(f"{text!r} is not a size")  # noqa: TRY004
         match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", text)
         if match is None:
             raise ValueError(f"{text!r} is not a size")
@@ -38,11 +43,11 @@ class Size(int):
             raise ValueError(f'{text!r} has no unit: write "{number}MiB", for example')
         if unit not in _SIZES:
             raise ValueError(f"{text!r} is not a size: the units are {', '.join(_SIZES)}")
-        size = float(number) * _SIZES[unit] if "." in number else int(number) * _SIZES[unit]
-        if size != int(size):
-            raise ValueError(f"{text!r} is not a whole number of bytes")
+        size = Fraction(number) * _SIZES[unit]
         if size > _LARGEST_SIZE:
             raise ValueError(f"{text!r} is more than any disk or memory can have")
+        if size.denominator != 1:
+            raise ValueError(f"{text!r} is not a whole number of bytes")
         return cls(size)
 
     def __str__(self) -> str:
@@ -56,7 +61,7 @@ class Size(int):
 
 
 class Duration(float):
-    """A number of seconds, written with a unit: `"30s"`."""
+    """A number of seconds, exact to the millisecond, written with a unit: `"30s"`."""
 
     @classmethod
     def from_text(cls, text: object) -> Self:
@@ -68,7 +73,10 @@ class Duration(float):
             raise ValueError(
                 f'{text!r} is not a duration: write "30s"; the units are {", ".join(_DURATIONS)}'
             )
-        return cls(float(match[1]) * _DURATIONS[match[2]])
+        milliseconds = Fraction(match[1]) * _DURATIONS[match[2]]
+        if milliseconds.denominator != 1 or milliseconds > _LONGEST_DURATION:
+            raise ValueError(f"{text!r} is not a whole number of milliseconds within 100 years")
+        return cls(int(milliseconds) / 1000)
 
     def __str__(self) -> str:
         return f"{round(self * 1000)}ms" if self % 1 else f"{int(self)}s"
@@ -121,9 +129,12 @@ class CpuSet(frozenset[int]):
         cpus: set[int] = set()
         for part in text.split(","):
             first, _, last = part.partition("-")
-            cpus.update(range(int(first), int(last or first) + 1))
-        if not cpus:
-            raise ValueError(f"{text!r} names no CPU: the larger number comes last")
+            low, high = int(first), int(last or first)
+            if low > high:
+                raise ValueError(f"{text!r}: in {part} the larger number comes first")
+            if high > _LAST_CPU:
+                raise ValueError(f"{text!r}: no host has a CPU {high}")
+            cpus.update(range(low, high + 1))
         return cls(cpus)
 
     def __str__(self) -> str:

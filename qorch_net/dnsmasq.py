@@ -3,7 +3,8 @@
 Files of a network lie in a directory of its own. `dnsmasq.conf` is read at the start, `hosts` and
 `dhcp-hosts` again on SIGHUP. `loaded` says for which contents dnsmasq was last told to read them:
 written after the telling, so that a SIGKILL in between leads to one reload too many, never to one
-too few. dnsmasq daemonizes: when the program returns, its sockets are bound.
+too few. dnsmasq daemonizes: when the program returns, its sockets are bound. It logs to syslog,
+which bounds what a guest can make it write.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from qorch_net.plan import Lease, Mark, NetworkPlan
 
 _CONFIG, _HOSTS, _DHCP_HOSTS, _LOADED = "dnsmasq.conf", "hosts", "dhcp-hosts", "loaded"
-_LEASES, _PID, _LOG = "leases", "pid", "log"
+_LEASES, _PID = "leases", "pid"
 _OURS: Final = (_CONFIG, _HOSTS, _DHCP_HOSTS, _LOADED)
 _ADDRESS_IN_USE: Final = 2  # EC_BADNET in dnsmasq.h
 _SECONDS_TO_START: Final = 15
@@ -92,7 +93,7 @@ class Service:
 
     def remove_files(self) -> None:
         """Remove the directory with all that we and dnsmasq wrote; a stranger's file stays."""
-        for name in (*_OURS, _LEASES, _PID, _LOG):
+        for name in (*_OURS, _LEASES, _PID):
             (self.directory / name).unlink(missing_ok=True)
             (self.directory / f"{name}.new").unlink(missing_ok=True)
         with suppress(OSError):
@@ -217,8 +218,6 @@ def _make_config(plan: NetworkPlan, directory: Path, user: str) -> list[str]:
         "bind-dynamic",  # on this bridge only, also for what arrives elsewhere for its address
         f"user={user}",
         f"pid-file={directory / _PID}",
-        f"log-facility={directory / _LOG}",
-        "quiet-dhcp",  # the log keeps what went wrong, and stays small
         "no-hosts",
         f"addn-hosts={directory / _HOSTS}",
         f"domain={plan.domain}",

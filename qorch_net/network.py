@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import socket
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -83,7 +84,7 @@ def ensure_network(
     if not run_dir.is_dir():
         raise NetError(f"there is no directory {run_dir}", "make it first")
     with _locked() as lock, open_links() as links, _undoing() as undo:
-        host = look(links)
+        host = look(links, _find_bridges(plan, links))
         check_network(plan, host)
         check_forwarding()
         _ensure_rules(plan, host, report, undo)
@@ -101,9 +102,9 @@ def remove_network(name: str, *, owner: str, run_dir: Path, report: Report = _ig
             report("dnsmasq")
             stop_processes(mark)
         with open_links() as links:
-            found = links.find_links()
+            found = links.find_links("bridge")
             for link in found:
-                if link.mark == mark and link.kind == "bridge":
+                if link.mark == mark:
                     report("bridge")
                     links.delete(link.index, link.name)
         left = {x.mark.network for x in found if x.mark and x.mark.owner == owner} - {name, None}
@@ -174,6 +175,13 @@ def _locked() -> Iterator[int]:
         yield namespace
     finally:
         os.close(namespace)
+
+
+def _find_bridges(plan: NetworkPlan, links: Links) -> tuple[Link, ...]:
+    """Find the bridges; all interfaces, if one that is no bridge has the name of ours."""
+    found = links.find_links("bridge")
+    names = {name for _, name in socket.if_nameindex()} - {link.name for link in found}
+    return links.find_links() if plan.bridge in names else found
 
 
 @contextmanager

@@ -31,17 +31,15 @@ class Owned:
 def find_host() -> HostNetwork:
     """Look at the network namespace of the calling thread."""
     with open_links() as links:
-        return look(links)
+        return look(links, links.find_links())
 
 
-def look(links: Links) -> HostNetwork:
-    """`find_host` with an open socket."""
-    found = links.find_links()
-    names = {link.index: link.name for link in found}
+def look(links: Links, found: tuple[Link, ...]) -> HostNetwork:
+    """Look with an open socket, at whatever interfaces were found."""
     return HostNetwork(
         links=found,
-        addresses=links.find_addresses(names),
-        routes=links.find_routes(names),
+        addresses=links.find_addresses(),
+        routes=links.find_routes(),
         forwarding=find_forwarding(),
     )
 

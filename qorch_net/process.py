@@ -44,16 +44,20 @@ def has_capability(number: int) -> bool:
 
 
 def find_processes(owner: str) -> tuple[Process, ...]:
-    """Every process that carries a mark of this owner, whoever started it."""
+    """Every process that carries a mark of this owner, whoever started it.
+
+    Looks until nothing new appears: a dnsmasq that becomes a daemon forks, and its child must not
+    be missed because it was born behind our back while its parent died before our eyes.
+    """
     namespace = Path("/proc/thread-self/ns/net").stat().st_ino
-    found = []
-    for name in os.listdir(_PROC):  # noqa: PTH208
-        if not name.isdecimal():
-            continue
-        with suppress(OSError):  # it ended, or it is not ours to look at
-            mark = _find_mark(int(name), owner)
-            if mark and (process := _look(int(name), mark, namespace)):
-                found.append(process)
+    found, seen = [], set[int]()
+    while new := _list_processes() - seen:
+        seen |= new
+        for pid in new:
+            with suppress(OSError):  # it ended, or it is not ours to look at
+                mark = _find_mark(pid, owner)
+                if mark and (process := _look(pid, mark, namespace)):
+                    found.append(process)
     return tuple(found)
 
 
@@ -89,6 +93,10 @@ def wait_process(process: subprocess.Popen[bytes], seconds: float) -> bool:
             process.kill()
         process.wait()
     return ended
+
+
+def _list_processes() -> set[int]:
+    return {int(name) for name in os.listdir(_PROC) if name.isdecimal()}  # noqa: PTH208
 
 
 def _stop(pid: int, mark: Mark) -> None:

@@ -1,7 +1,8 @@
 """The console log as a stream: its last lines, then what is added, across rotations.
 
-The log is `console.log`, and before it `console.log.1`: when it is full it is renamed to that and
-begun anew. Following waits for inotify(7) on the directory; there is no polling.
+QEMU appends to `console.log`; when that is full, the supervisor copies it to `console.log.1` and
+cuts it to nothing. A follower that finds the log shorter than what it has read therefore finds what
+it missed at the same place of the copy. Following waits for inotify(7); there is no polling.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 _CHUNK = 1 << 16
 # <sys/inotify.h>
-_IN_MODIFY, _IN_CREATE, _IN_MOVED_TO = 0x002, 0x100, 0x080
+_IN_MODIFY, _IN_CREATE = 0x002, 0x100
 _IN_DELETE_SELF, _IN_MOVE_SELF, _IN_IGNORED = 0x400, 0x800, 0x8000
 _IN_ONLYDIR = 0x1000000
 _GONE = _IN_DELETE_SELF | _IN_MOVE_SELF | _IN_IGNORED
@@ -56,7 +57,7 @@ def open_watch(directory: Path) -> Iterator[_Watch]:
     if fd < 0:
         raise _os_error(directory)
     try:
-        mask = _IN_MODIFY | _IN_CREATE | _IN_MOVED_TO | _IN_DELETE_SELF | _IN_MOVE_SELF
+        mask = _IN_MODIFY | _IN_CREATE | _IN_DELETE_SELF | _IN_MOVE_SELF
         if libc.inotify_add_watch(fd, os.fsencode(directory), mask | _IN_ONLYDIR) < 0:
             raise _os_error(directory)
         yield _Watch(fd)
@@ -80,65 +81,39 @@ async def write_log(path: Path, write: Write, *, lines: int | None, follow: bool
                 watch = stack.enter_context(open_watch(path.parent))
             except FileNotFoundError:
                 raise NotFoundError(f"there is no {path} yet") from None
-        files = [stack.enter_context(file) for file in _open_files(path)]
+        log, old = _open(path), _open(_old(path))
+        files = [stack.enter_context(file) for file in (old, log) if file is not None]
         if lines is not None:
             _seek_tail(files, lines)
         for file in files:
             await _copy(file, write)
-        if follow:
-            reader = _Reader(path, files[-1] if files else None)
-            stack.callback(reader.close)
-            while await watch.wait_change():
-                await reader.copy_new(write)
+        while follow and await watch.wait_change():
+            if log is None and (log := _open(path)) is not None:
+                stack.enter_context(log)
+            if log is not None:
+                await _copy_new(log, path, write)
 
 
-@attrs.define(eq=False)
-class _Reader:
-    """The file that is being followed, whichever that is at the moment."""
-
-    path: Path
-    file: IO[bytes] | None
-
-    def close(self) -> None:
-        if self.file is not None:
-            self.file.close()
-
-    async def copy_new(self, write: Write) -> None:
-        while True:
-            await self._copy(write)
-            if (successor := self._open_successor()) is None:
-                return
-            await self._copy(write)  # what was added to it before it was renamed
-            self.close()
-            self.file = successor
-
-    async def _copy(self, write: Write) -> None:
-        if self.file is not None:
-            if os.fstat(self.file.fileno()).st_size < self.file.tell():
-                self.file.seek(0)
-            await _copy(self.file, write)
-
-    def _open_successor(self) -> IO[bytes] | None:
-        """Open the file that has taken the place of ours, if there is one."""
-        try:
-            successor = self.path.open("rb", buffering=0)
-        except FileNotFoundError:
-            return None
-        if self.file is not None and os.path.sameopenfile(successor.fileno(), self.file.fileno()):
-            successor.close()
-            return None
-        return successor
+async def _copy_new(log: IO[bytes], path: Path, write: Write) -> None:
+    position = log.tell()
+    if os.fstat(log.fileno()).st_size < position:
+        if (old := _open(_old(path))) is not None:
+            with old:
+                old.seek(position)
+                await _copy(old, write)
+        log.seek(0)
+    await _copy(log, write)
 
 
-def _open_files(path: Path) -> list[IO[bytes]]:
-    """Open what there is of the log, the oldest first."""
-    files: list[IO[bytes]] = []
-    for each in (path, path.with_name(path.name + ".1")):
-        with contextlib.suppress(FileNotFoundError):
-            files.insert(0, each.open("rb", buffering=0))
-    if len(files) == 2 and os.path.sameopenfile(files[0].fileno(), files[1].fileno()):
-        files.pop(0).close()  # it was renamed just now
-    return files
+def _old(path: Path) -> Path:
+    return path.with_name(path.name + ".1")
+
+
+def _open(path: Path) -> IO[bytes] | None:
+    try:
+        return path.open("rb", buffering=0)
+    except FileNotFoundError:
+        return None
 
 
 def _seek_tail(files: list[IO[bytes]], lines: int) -> None:

@@ -86,7 +86,7 @@ def meet(state: StateDir, *, patience: float = _PATIENCE) -> socket.socket | Cla
     """
     try:
         _make_directories(state)
-        with _open_lock(state.start_lock) as start_lock:
+        with open(_open_lock(state.start_lock), "wb") as start_lock:  # noqa: PTH123  an fd
             fcntl.flock(start_lock, fcntl.LOCK_EX)
             return _meet_locked(state, time.monotonic() + patience)
     except OSError as error:
@@ -183,32 +183,19 @@ def _meet_locked(state: StateDir, deadline: float) -> socket.socket | Claim:
 
 def _claim_nowait(state: StateDir) -> Claim | None:
     with contextlib.ExitStack() as on_failure:
-        lock = on_failure.enter_context(_open_lock(state.supervisor_lock))
+        lock = _open_lock(state.supervisor_lock)
+        on_failure.callback(os.close, lock)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return None
-        if not _is_at(lock, state.supervisor_lock):
-            return None  # a supervisor that ended removed it just now
         listener = open_listener(state.api_socket)
         on_failure.pop_all()
     return Claim(listener, lock)
 
 
-def _is_at(fd: int, path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(fd), path.stat())
-    except FileNotFoundError:
-        return False
-
-
-@contextlib.contextmanager
-def _open_lock(path: Path) -> Iterator[int]:
-    lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    try:
-        yield lock
-    finally:
-        os.close(lock)
+def _open_lock(path: Path) -> int:
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
 
 
 @contextlib.contextmanager

@@ -86,8 +86,8 @@ def _find_shared_images(machines: Mapping[Name, MachinePlan]) -> Iterator[Proble
     """Images that a machine writes and another one has: QEMU's locks would refuse the second."""
     seen: dict[Path, tuple[str, bool]] = {}
     for name, machine in machines.items():
-        for index, disk in enumerate(machine.disks):
-            where = f"vm.{name}.disk[{index}]"
+        for disk in machine.disks:
+            where = f"vm.{name}.disk[{disk.id.removeprefix('disk')}]"
             images = [(disk.path, not disk.read_only)]
             images += [(image.path, False) for image in disk.chain[1:]]
             for path, writes in images:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
@@ -9,7 +10,7 @@ import attrs
 
 from qorch.facts import Facts
 from qorch.plan.networks import is_up, same_network
-from qorch.plan.values import Defined, Plan
+from qorch.plan.values import Defined, MachinePlan, Plan
 from qorch.spec import Spec
 from qorch.units import Name
 
@@ -25,9 +26,9 @@ class Change:
 
 
 def make_changes(
-    plan: Plan, facts: Facts, defined: Defined, running: Collection[Name]
+    plan: Plan, facts: Facts, defined: Defined, running: Mapping[Name, MachinePlan]
 ) -> list[Change]:
-    """What `up` would do, in the order it would do it."""
+    """What `up` would do, in the order it would do it; `running` is what runs, as it runs."""
     return [
         *_networks(plan, facts, defined),
         *_volumes(plan, facts),
@@ -77,18 +78,19 @@ def _volumes(plan: Plan, facts: Facts) -> Iterator[Change]:
         yield Change(action, "volume", volume.name, f"{path}{over}")
 
 
-def _machine(name: Name, plan: Plan, defined: Defined, running: Collection[Name]) -> Change:
-    wanted, kept = plan.machines[name], defined.machines.get(name)
+def _machine(
+    name: Name, plan: Plan, defined: Defined, running: Mapping[Name, MachinePlan]
+) -> Change:
+    """A running machine is compared as it runs, which may not be as it is defined."""
+    wanted = plan.machines[name]
+    if name in running:
+        difference = describe_difference(running[name], wanted)
+        return Change("restart" if difference else "none", "vm", name, difference)
+    kept = defined.machines.get(name)
     if kept is None:
         return Change("create", "vm", name, f"{wanted.cpus} CPUs, {wanted.memory}, start")
-    if kept == wanted:
-        return Change(
-            "none" if name in running else "change", "vm", name, "" if name in running else "start"
-        )
     difference = describe_difference(kept, wanted)
-    if name in running:
-        return Change("restart", "vm", name, difference)
-    return Change("change", "vm", name, f"{difference}; start")
+    return Change("change", "vm", name, f"{difference}; start" if difference else "start")
 
 
 def describe_difference(old: object, new: object) -> str:
@@ -105,6 +107,8 @@ def _flat(value: object) -> Any:
         case _ if attrs.has(type(value)):
             fields = attrs.asdict(value, recurse=False)  # type: ignore[arg-type]
             return {key: _flat(item) for key, item in fields.items()}
+        case enum.Enum():
+            return value.value
         case _:
             return value
 

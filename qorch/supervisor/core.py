@@ -13,7 +13,7 @@ import os
 import shutil
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
-from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
 import attrs
@@ -117,7 +117,7 @@ class Supervisor:
         if down:
             return make_removals(spec, self._defined, self._machines)
         facts, plan = await self._make_plan(spec)
-        return make_changes(plan, facts, self._defined, self._machines)
+        return make_changes(plan, facts, self._defined, self._running)
 
     async def wait_idle(self) -> None:
         """Wait until nothing runs and no network is up."""
@@ -185,6 +185,10 @@ class Supervisor:
     def _plans(self) -> dict[Name, MachinePlan]:
         return {name: definition.plan for name, definition in self._definitions.items()}
 
+    @property
+    def _running(self) -> dict[Name, MachinePlan]:
+        return {name: machine.plan for name, machine in self._machines.items()}
+
     async def _make_plan(self, spec: Spec) -> tuple[Facts, Plan]:
         if problems := find_problems(spec):
             raise InputError.from_problems(problems)
@@ -212,7 +216,7 @@ class Supervisor:
                 facts, plan = await self._make_plan(spec)
                 for note in plan.notes:
                     report(Progress(note.kind, note.name, message=note.message))
-                changes = make_changes(plan, facts, self._defined, self._machines)
+                changes = make_changes(plan, facts, self._defined, self._running)
                 stale = {Name(c.name) for c in changes if c.kind == "vm" and c.action == "restart"}
                 await self._define(spec, plan, undo)
                 await self._ensure_networks(plan.networks, report, undo)
@@ -347,7 +351,7 @@ class Supervisor:
         self._events.emit_nowait("", "NETWORK_DOWN", {"network": name})
 
     async def _tidy_networks(self, report: Report) -> None:
-        """Remove built-in networks that nobody uses; the others forget the leases of the removed."""
+        """Remove built-in networks that nobody uses; the others forget who was removed."""
         for name, definition in list(self._networks.defined.items()):
             if definition.builtin and not self._users_of(name):
                 await self._remove_network(name, report)
@@ -596,7 +600,23 @@ def _hold(state: StateDir, lock: int | None = None) -> Iterator[None]:
                 f"another supervisor runs with the state in {state.data}",
                 "talk to that one (qorch ls), or choose another --state-dir",
             ) from None
-        yield
+        try:
+            yield
+        finally:
+            _tidy_run(state)
+
+
+def _tidy_run(state: StateDir) -> None:
+    """Leave no run directory behind if nothing runs; whoever waits for our lock looks again."""
+    for directory in (state.run / "vm", state.run / "network"):
+        with suppress(OSError):
+            directory.rmdir()
+    locks = {state.start_lock, state.supervisor_lock}
+    if set(state.run.iterdir()) <= locks:
+        for lock in locks:
+            lock.unlink(missing_ok=True)
+        with suppress(OSError):
+            state.run.rmdir()
 
 
 def _from_thread(kind: str, name: str, report: Report) -> Callable[[str], None]:
@@ -629,7 +649,8 @@ async def open_supervisor(
 
     `state` is a directory to keep everything in; by default the places are those of the command
     line. `transcripts` gives a QMP transcript to each machine, by name. `lock` is an fd of the
-    locked supervisor.lock, if the caller has it already. Raises QorchError if another supervisor has the state directory.
+    locked supervisor.lock, if the caller has it already. Raises QorchError if another supervisor
+    has the state directory.
     """
     if state is None:
         state = StateDir.from_environment(os.environ, euid=os.geteuid())

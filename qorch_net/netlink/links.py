@@ -69,34 +69,39 @@ class Links:
 
     _socket: Any
 
-    def find_links(self) -> tuple[Link, ...]:
-        """Every interface of this network namespace."""
+    def find_links(self, kind: str | None = None) -> tuple[Link, ...]:
+        """Find the interfaces of this network namespace; asked for a kind, the kernel is quicker.
+
+        Taps are many, and 0.2 ms each.
+        """
         request = ifinfmsg()
         request["attrs"] = [["IFLA_EXT_MASK", _SKIP_STATS]]
+        if kind:
+            request["attrs"].append(["IFLA_LINKINFO", {"attrs": [["IFLA_INFO_KIND", kind]]}])
         messages = self._dump(request, RTM_GETLINK)
         names = {message["index"]: message.get_attr("IFLA_IFNAME") for message in messages}
         return tuple(_make_link(message, names) for message in messages)
 
-    def find_addresses(self, names: dict[int, str]) -> tuple[Address, ...]:
-        """Every IPv4 address; `names` are the interfaces' by index."""
+    def find_addresses(self) -> tuple[Address, ...]:
+        """Find every IPv4 address."""
         request = ifaddrmsg()
         request["family"] = socket.AF_INET
         return tuple(
             Address(
-                interface=names.get(message["index"], "?"),
+                interface=_get_name(message["index"]) or "?",
                 ip=IPv4Interface(f"{message.get_attr('IFA_LOCAL')}/{message['prefixlen']}"),
             )
             for message in self._dump(request, RTM_GETADDR)
         )
 
-    def find_routes(self, names: dict[int, str]) -> tuple[Route, ...]:
-        """Every IPv4 unicast route of every table."""
+    def find_routes(self) -> tuple[Route, ...]:
+        """Find every IPv4 unicast route of every table."""
         request = rtmsg()
         request["family"] = socket.AF_INET
         return tuple(
             Route(
                 network=IPv4Network((message.get_attr("RTA_DST") or 0, message["dst_len"])),
-                interface=names.get(message.get_attr("RTA_OIF")),
+                interface=_get_name(message.get_attr("RTA_OIF")),
             )
             for message in self._dump(request, RTM_GETROUTE)
             if message["type"] == _UNICAST
@@ -118,7 +123,7 @@ class Links:
         try:
             self._send(messages, f"cannot make bridge {name}")
         except NetError:
-            if self._has(index):
+            if _get_name(index):
                 self.delete(index, name)
             raise
         return index
@@ -144,13 +149,6 @@ class Links:
         message["header"]["type"] = RTM_DELLINK
         self._send([message], f"cannot remove interface {name}")
 
-    def _has(self, index: int) -> bool:
-        try:
-            socket.if_indextoname(index)
-        except OSError:
-            return False
-        return True
-
     def _dump(self, request: Any, kind: int) -> tuple[Any, ...]:
         request["header"].update(type=kind, flags=_DUMP)
         with _translated("cannot read the host's interfaces"):
@@ -167,6 +165,13 @@ def open_links() -> Iterator[Links]:
     """Open rtnetlink in the calling thread's network namespace."""
     with IPRoute() as route:
         yield Links(route)
+
+
+def _get_name(index: int | None) -> str | None:
+    try:
+        return socket.if_indextoname(index) if index else None
+    except OSError:
+        return None
 
 
 def _make_changes(index: int, old: BridgeState, new: BridgeState) -> list[Any]:

@@ -41,6 +41,6 @@ def build(directory: Path) -> dict[str, str]:
 
 GUEST = Guest(
     name="bios",
-    inputs=find_sources("apt", "bios", "cache", files="bios"),
+    inputs=find_sources("bios", files="bios"),
     build=build,
 )

@@ -5,9 +5,9 @@ reader sees a whole guest or none. Each place has a lock file: a build holds it,
 the same time waits and then finds the guest ready. A temporary directory is locked too while its
 build lives, by the same lock, so whoever holds the lock may remove what dead builds left.
 
-The stamp inside says what the guest was made from. Only what is cheap to look at counts: a hash
-over the builder's own files, and over the host's programs that end up in the guest. That the
-archive has a newer package does not make a guest stale; `--force` builds with the newest.
+The stamp inside says what the guest was made from: a hash over the files that determine it, which
+is looked at every time, and the versions of packages, which are for people. Asking apt for newer
+ones would take a second each time, so they do not make a guest stale; `--force` takes them.
 """
 
 import contextlib

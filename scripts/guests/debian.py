@@ -140,6 +140,6 @@ def make_containment() -> tuple[str, ...]:
 
 GUEST = Guest(
     name="debian",
-    inputs=find_sources("apt", "cache", "deb", "debian", "disk_image", "gpt", files="debian"),
+    inputs=find_sources("deb", "debian", "disk_image", "gpt", files="debian"),
     build=build,
 )

@@ -91,6 +91,6 @@ def add_tree(archive: Archive, root: Path) -> None:
 
 GUEST = Guest(
     name="tiny",
-    inputs=find_sources("apt", "cache", "cpio", "deb", "kernel", "tiny", files="tiny"),
+    inputs=find_sources("cpio", "deb", "kernel", "tiny", files="tiny"),
     build=build,
 )

@@ -103,7 +103,7 @@ class Lab:
             "files": {
                 str(path): path.read_bytes() if path.is_file() else None
                 for path in self.run_dir.rglob("*")
-                if path.name not in {"log", "pid", "leases"}
+                if path.name not in {"pid", "leases"}
             },
         }
 

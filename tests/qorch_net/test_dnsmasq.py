@@ -24,8 +24,6 @@ def test_configuration_is_golden(tools):
         "bind-dynamic",
         "user=nobody",
         "pid-file=/run/q/lan/pid",
-        "log-facility=/run/q/lan/log",
-        "quiet-dhcp",
         "no-hosts",
         "addn-hosts=/run/q/lan/hosts",
         "domain=lan",

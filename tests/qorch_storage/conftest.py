@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-from pathlib import Path
 
 import pytest
 
@@ -12,7 +11,9 @@ from qorch_storage.pool import DirPool
 
 
 def qemu_img(*args):
-    done = subprocess.run(["qemu-img", *map(str, args)], capture_output=True, text=True)
+    """Run qemu-img and return what it prints."""
+    words = ["qemu-img", *map(str, args)]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -44,4 +45,4 @@ def pool(tmp_path):
     """A pool whose directory does not exist yet; no hidden file may be left in it."""
     pool = DirPool("default", tmp_path / "pool")
     yield pool
-    assert [path for path in Path(pool.path).glob(".*")] == []
+    assert list(pool.path.glob(".*")) == []

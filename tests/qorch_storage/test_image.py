@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import struct
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 
@@ -54,17 +55,24 @@ def test_raw_that_looks_otherwise(overlay):
     assert find_chain(path) == (image,)
 
 
-@pytest.mark.parametrize("name", ["vmdk", "vdi", "qed", "luks", "qcow2", "raw"])
+@pytest.mark.parametrize("name", ["vmdk", "vdi", "qed", "qcow2", "raw"])
 def test_every_format(tmp_path, qemu_img, name):
     """What qemu-img makes is recognised by its first bytes and has the size asked for."""
-    secret = ["--object", "secret,id=s,data=x"] if name == "luks" else []
-    options = ["-o", "key-secret=s,iter-time=10"] if name == "luks" else []
     path = tmp_path / f"a:b,c.{name}"
-    qemu_img("create", "-q", *secret, "-f", name, *options, path, 3 * MIB)
+    qemu_img("create", "-q", "-f", name, path, 3 * MIB)
     image = find_image(path)
     assert image.format == image.header_format == find_header_format(path) == name
     assert image.virtual_size == 3 * MIB
-    assert image.encrypted is (name == "luks")
+    assert not image.encrypted
+
+
+def test_broken_image_of_another_format(tmp_path):
+    """What only looks like LUKS is refused with qemu-img's own words."""
+    path = tmp_path / "a.luks"
+    path.write_bytes(b"LUKS\xba\xbe" + b"\xff" * 600)
+    assert find_header_format(path) is ImageFormat.LUKS
+    with pytest.raises(StorageError, match=r"qemu-img failed with status 1: .*LUKS"):
+        find_image(path)
 
 
 def test_other_formats_chain(tmp_path, qemu_img, base):
@@ -93,7 +101,7 @@ def test_format_is_never_guessed(base, tmp_path):
 
 def test_wrong_format(base):
     """A file of another format than given is an error that says what it looks like."""
-    with pytest.raises(StorageError, match="is not a qcow2 image: .* raw"):
+    with pytest.raises(StorageError, match=r"is not a qcow2 image: .* raw"):
         find_image(base, QCOW2)
 
 
@@ -183,7 +191,7 @@ def test_external_data(tmp_path, qemu_img):
     path = tmp_path / "a.qcow2"
     options = f"data_file={tmp_path}/secret"
     qemu_img("create", "-q", "-f", "qcow2", "-o", options, path, "1M")
-    with pytest.raises(StorageError, match="keeps its data in another file, .*/secret"):
+    with pytest.raises(StorageError, match=r"keeps its data in another file, .*/secret"):
         find_chain(path)
 
 
@@ -215,14 +223,11 @@ def test_any_corruption_is_a_clear_error(overlay, base, seed, flips):
     """A chain whose head is corrupted anywhere is found or refused by StorageError."""
     path = base.with_name("a.qcow2")
     good = path.read_bytes() if path.exists() else overlay("a.qcow2", "base.raw").read_bytes()
-    chance = random.Random(seed)
+    chance = random.Random(seed)  # noqa: S311 corruption, no secret
     bad = bytearray(good)
     for _ in range(flips):
         bad[chance.randrange(4, 200)] = chance.randrange(256)
     path.write_bytes(bad)
-    try:
+    with suppress(StorageError):
         find_chain(path)
-    except StorageError as error:
-        assert error.message
-    finally:
-        path.write_bytes(good)
+    path.write_bytes(good)

@@ -51,7 +51,20 @@ def test_volume_names_accepted(name):
 
 @pytest.mark.parametrize(
     "name",
-    ["", ".", "..", ".x", "-f", "a/b", "/etc/passwd", "a\0", "a\nb", "\x1b[0m", "\udcff", "ä" * 101],
+    [
+        "",
+        ".",
+        "..",
+        ".x",
+        "-f",
+        "a/b",
+        "/etc/passwd",
+        "a\0",
+        "a\nb",
+        "\x1b[0m",
+        "\udcff",
+        "ä" * 101,
+    ],
 )
 def test_volume_names_refused(name):
     """A name that could leave the pool, hide, pass for an option or garble a terminal is none."""
@@ -84,7 +97,7 @@ def test_file_names():
 @pytest.mark.parametrize("size", [0, -512, 513, 2**63, 2**70])
 def test_sizes_refused(size):
     """A size that no disk has is refused with a hint."""
-    with pytest.raises(StorageError, match="size|more than a disk") as caught:
+    with pytest.raises(StorageError, match=r"size|more than a disk") as caught:
         VolumePlan(pool="p", name="v", format=ImageFormat.RAW, size=size)
     assert caught.value.hint
 

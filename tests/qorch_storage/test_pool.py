@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import select
 import signal
 import subprocess
 import sys
@@ -51,21 +52,24 @@ except StorageError as error:
 
 
 def make_plan(form=QCOW2, name="v", size=MIB, **rest):
+    """Plan a volume, by default a qcow2 one of 1 MiB."""
     return VolumePlan(pool="default", name=name, format=form, size=size, **rest)
 
 
 def over(path, form=RAW):
+    """Plan a backing file."""
     return Backing(path=path, format=form)
 
 
 def files_in(pool):
+    """List all names in the pool's directory; `None` if there is none."""
     return sorted(path.name for path in pool.path.iterdir()) if pool.path.exists() else None
 
 
-def make_elsewhere(*args, before=(), **rest):
+def make_elsewhere(*args, before=()):
     """Run MAKER in a process of its own, by way of the words `before`."""
     words = [*before, sys.executable, "-c", MAKER, *map(str, args)]
-    return subprocess.run(words, capture_output=True, text=True, **rest)
+    return subprocess.run(words, capture_output=True, text=True, check=False)
 
 
 @pytest.mark.parametrize("form", [RAW, QCOW2])
@@ -251,7 +255,7 @@ def test_failure_beside_other_files(pool, failing):
         if step == failing:
             raise OSError(5, "Input/output error")
 
-    with pytest.raises(StorageError, match="cannot make volume .*: Input/output error"):
+    with pytest.raises(StorageError, match=r"cannot make volume .*: Input/output error"):
         pool.ensure_volume(make_plan(), report=fail)
     assert files_in(pool) == ["mine.txt"]
 
@@ -269,7 +273,7 @@ def test_kill_at_each_step(pool, form, step, qemu_img):
 
 @pytest.fixture
 def stuck_qemu_img(tmp_path, monkeypatch):
-    """A qemu-img that writes half an image, says so, and waits until it is let go."""
+    """A qemu-img that writes half an image, says its pid, and waits until it is let go."""
     said, go = tmp_path / "said", tmp_path / "go"
     os.mkfifo(said)
     os.mkfifo(go)
@@ -277,7 +281,7 @@ def stuck_qemu_img(tmp_path, monkeypatch):
     program.parent.mkdir()
     program.write_text(
         f'#!/bin/sh\nfor word; do file=$last; last=$word; done\necho half > "$file"\n'
-        f"exec 3>{said}\necho ready >&3\nread x < {go}\n"
+        f"exec 9>{said}\necho $$ >&9\nread x < {go}\n"
     )
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
@@ -288,17 +292,16 @@ def test_kill_while_qemu_img_runs(pool, stuck_qemu_img, monkeypatch):
     """A qemu-img that survives its parent keeps its file until it ends; then it is cleaned."""
     said, go = stuck_qemu_img
     words = [sys.executable, "-c", MAKER, str(pool.path), "qcow2", "never"]
-    with subprocess.Popen(words) as maker:
-        with said.open() as alive:
-            assert alive.readline() == "ready\n"
-            maker.kill()
-            maker.wait()
-            assert pool.find_volumes() == ()
-            assert pool.remove_stale() == ()
-            pool.ensure_volume(make_plan(RAW, name="meanwhile"))
-            assert len(files_in(pool)) == 2
-            go.write_text("\n")
-            assert alive.read() == ""  # it has ended
+    with subprocess.Popen(words) as maker, said.open() as words_of_child:
+        child = os.pidfd_open(int(words_of_child.readline()))
+        maker.kill()
+    assert pool.find_volumes() == ()
+    assert pool.remove_stale() == ()
+    pool.ensure_volume(make_plan(RAW, name="meanwhile"))
+    assert len(files_in(pool)) == 2
+    go.write_text("\n")
+    select.select([child], [], [])
+    os.close(child)
     assert len(pool.remove_stale()) == 1
     assert pool.remove_stale() == ()
     assert files_in(pool) == ["meanwhile.raw"]
@@ -456,7 +459,7 @@ def test_remove_only_inside(pool, base, name):
 def test_remove_refused(pool):
     """What cannot be removed is one clear error."""
     (pool.path / "v.raw").mkdir(parents=True)
-    with pytest.raises(StorageError, match="cannot remove volume .*: Is a directory"):
+    with pytest.raises(StorageError, match=r"cannot remove volume .*: Is a directory"):
         pool.remove_volume("v", RAW)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from contextlib import suppress
 from itertools import product
 
 import pytest
@@ -38,7 +39,7 @@ def test_fields(header):
     parsed = parse_header(header)
     assert (parsed.version, parsed.cluster_size, parsed.virtual_size) == (3, 1 << 16, 10 << 30)
     assert (parsed.backing_file, parsed.backing_format) == ("base.raw", "raw")
-    assert not (parsed.encrypted or parsed.dirty or parsed.corrupt or parsed.external_data)
+    assert not any((parsed.encrypted, parsed.dirty, parsed.corrupt, parsed.external_data))
 
 
 @pytest.mark.parametrize(
@@ -81,10 +82,8 @@ def test_marks(header):
 def test_arbitrary_bytes(data):
     """No bytes make the parser fail in another way than by ValueError."""
     for head in (data, MAGIC + data, MAGIC + b"\0\0\0\3" + data):
-        try:
+        with suppress(ValueError):
             parse_header(head)
-        except ValueError:
-            pass
 
 
 changes = st.lists(st.tuples(st.integers(0, 700), st.binary(min_size=1, max_size=8)), max_size=6)
@@ -97,10 +96,8 @@ def test_corrupted_headers(header, changes, length):
     for at, new in changes:
         data[at : at + len(new)] = new
     for head in (bytes(data), bytes(data[:length])):
-        try:
+        with suppress(ValueError):
             parse_header(head)
-        except ValueError:
-            pass
 
 
 @settings(
@@ -128,6 +125,7 @@ def test_corrupted_like_qemu(tmp_path, qemu_img, query, at, new):
 
 
 def assert_same(ours, theirs):
+    """Compare what we read with what `qemu-img info` says."""
     assert ours.virtual_size == theirs["virtual-size"]
     assert ours.allocation == theirs["actual-size"]
     assert ours.backing_file == theirs.get("backing-filename")
@@ -160,7 +158,7 @@ OPTIONS = [
 def test_real_images(tmp_path, monkeypatch, qemu_img, query, options):
     """Of every kind of image that qemu-img makes, we read what it reads."""
     monkeypatch.chdir(tmp_path)
-    for size in (512, 3 * MIB + 512, 40 * MIB):
+    for size in (512, MIB + 512, 2 * MIB):
         path = tmp_path / "a.qcow2"
         qemu_img("create", "-q", "-f", "qcow2", "-o", options, path, size)
         assert_same(find_image(path), query(path))
@@ -180,7 +178,7 @@ def test_encrypted_image(tmp_path, qemu_img, query):
     """An encrypted image is seen to be one, without its secret."""
     path = tmp_path / "a.qcow2"
     secret = ["--object", "secret,id=s,data=x"]
-    options = "encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10"
+    options = "encrypt.format=aes,encrypt.key-secret=s"  # LUKS takes seconds to make
     qemu_img("create", "-q", *secret, "-f", "qcow2", "-o", options, path, "1M")
     image = find_image(path, ImageFormat.QCOW2)
     assert image.encrypted

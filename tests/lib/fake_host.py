@@ -1,0 +1,109 @@
+"""A host that is not there: fixed facts, for what is tested on any machine."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Interface
+from pathlib import Path
+
+import attrs
+
+from qorch.facts import Facts, File, Image, Kvm
+from qorch.load import load_text
+from qorch.paths import StateDir
+from qorch.plan import Defined, make_plan
+from qorch.spec import Spec
+from qorch_net.host import Address, HostNetwork, Link
+from qorch_storage.image import ImageInfo
+from qorch_storage.plan import ImageFormat, find_format
+
+ROOT = Path("/golden")
+PROGRAMS = {
+    "qemu-system-x86_64": Path("/usr/bin/qemu-system-x86_64"),
+    "qemu-img": Path("/usr/bin/qemu-img"),
+    "dnsmasq": Path("/usr/sbin/dnsmasq"),
+}
+KVM = Kvm(error=None, hardware=True)
+NO_KVM = Kvm(error="/dev/kvm does not open: No such file or directory", hardware=False)
+SOFT_KVM = Kvm(error=None, hardware=False)
+NETWORK = HostNetwork(
+    links=(
+        Link(index=1, name="lo", up=True),
+        Link(index=2, name="eth0", up=True, mac="52:54:00:00:00:01", mtu=1500),
+    ),
+    addresses=(Address(interface="eth0", ip=IPv4Interface("10.0.2.15/24")),),
+    routes=(),
+    forwarding=False,
+)
+
+
+def make_facts(spec: Spec | None = None, *, root: Path = ROOT, **changes) -> Facts:
+    """A host with two CPUs, KVM and every program; what `spec` names is there.
+
+    An image NAME.over-BASE has the backing file BASE, beside it.
+    """
+    spec = spec or Spec()
+    values = {
+        "state": StateDir(root / "run", root / "data"),
+        "host_id": "golden",
+        "cpus": frozenset({0, 1}),
+        "kvm": KVM,
+        "programs": PROGRAMS,
+        "network": NETWORK,
+        "images": {path: Image(chain=_make_chain(path, form)) for path, form in _images(spec)},
+        "files": dict(_files(spec)),
+        "volumes": frozenset(),
+    }
+    return Facts(**{**values, **changes})
+
+
+def plan_text(text: str, *, defined: Defined | None = None, root: Path = ROOT, **changes):
+    """The plan of a document on the fake host."""
+    spec = load_text(text, root)
+    return make_plan(spec, make_facts(spec, root=root, **changes), defined or Defined())
+
+
+def make_image(path: Path, image_format: ImageFormat, backing: Path | None = None) -> ImageInfo:
+    """An image of 64 MiB."""
+    return ImageInfo(
+        path=path,
+        format=image_format,
+        header_format=image_format,
+        virtual_size=64 << 20,
+        allocation=0,
+        backing_file=backing and str(backing),
+        backing_format=backing and find_format(backing),
+    )
+
+
+def without(*programs: str) -> dict[str, Path]:
+    """The programs, less these."""
+    return {name: path for name, path in PROGRAMS.items() if name not in programs}
+
+
+def with_address(interface: str, ip: str) -> HostNetwork:
+    """The network of a host that has one more address."""
+    address = Address(interface=interface, ip=IPv4Interface(ip))
+    return attrs.evolve(NETWORK, addresses=(*NETWORK.addresses, address))
+
+
+def _make_chain(path: Path, image_format: ImageFormat | None) -> tuple[ImageInfo, ...]:
+    below = path.name.partition(".over-")[2]
+    base = path.with_name(below) if below else None
+    image = make_image(path, image_format or find_format(path), base)
+    return (image, *(_make_chain(base, None) if base else ()))
+
+
+def _images(spec: Spec):
+    disks = [disk for vm in spec.vms.values() for disk in vm.disks]
+    yield from ((disk.path, disk.format) for disk in disks if disk.path)
+    for volume in (*disks, *spec.volumes.values()):
+        if volume.backing:
+            yield volume.backing, volume.backing_format
+
+
+def _files(spec: Spec):
+    for vm in spec.vms.values():
+        yield from ((path, File()) for path in (vm.kernel, vm.initrd) if path)
+        for user in vm.cloud_init.users if vm.cloud_init else ():
+            text = "# ours\nssh-ed25519 AAAAC3Nz from-file\n"
+            yield from ((path, File(text=text)) for path in user.ssh_key_files)

@@ -1,0 +1,255 @@
+"""A supervisor without machines: what it is asked to do depends on the machine's name.
+
+`broken` raises our own error, `crash` an unexpected one, `slow` waits until the test says so.
+Run as a program it takes the place of `python -m qorch` for a client that starts a supervisor.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import socket
+import sys
+import threading
+from pathlib import Path
+
+import attrs
+import trio
+
+from qorch.api.activity import Activity
+from qorch.api.serve import run_api
+from qorch.errors import InputError, MachineError, NotFoundError, Problem
+from qorch.paths import StateDir
+from qorch.progress import Progress
+from qorch_net.errors import NetError
+
+ROW = {
+    "name": "web",
+    "state": "running",
+    "pid": 4711,
+    "uuid": "6d3f2e7c-0000-4000-8000-000000000001",
+    "cpus": 2,
+    "memory": 1 << 30,
+    "accel": "tcg",
+    "ips": ["192.168.133.5"],
+    "uptime": 192.5,
+}
+DETAILS = {
+    **ROW,
+    "disks": [{"id": "disk0", "path": "/pool/web-0.qcow2", "format": "qcow2"}],
+    "nics": [{"tap": "qo1", "mac": "52:54:00:00:00:01", "bridge": "br0", "ips": ["192.168.133.5"]}],
+    "vcpus": [{"index": 0, "thread_id": 4712, "affinity": [0]}],
+    "console": "/run/console.sock",
+    "qmp": "/run/monitor.sock",
+}
+
+
+@attrs.frozen
+class Change:
+    """As qorch.plan's."""
+
+    action: str
+    kind: str
+    name: str
+    detail: str
+
+
+@attrs.define(eq=False)
+class Watcher:
+    """One console's watcher; everything typed is printed to all."""
+
+    send_to_all: object
+    channel: trio.MemoryReceiveChannel
+
+    async def send(self, data):
+        """Type."""
+        self.send_to_all(data)
+
+    def __aiter__(self):
+        """Read."""
+        return self.channel
+
+
+@attrs.define(eq=False)
+class FakeSupervisor:
+    """What `qorch.api.protocol.Supervisor` says, in memory."""
+
+    state: StateDir
+    machines: set = attrs.field(factory=lambda: {"web", "slow", "broken", "crash"})
+    calls: list = attrs.field(factory=list)
+    release: trio.Event = attrs.field(factory=trio.Event)
+    entered: trio.Event = attrs.field(factory=trio.Event)
+    consoles: set = attrs.field(factory=set)
+    listeners: set = attrs.field(factory=set)
+    machine_rows: int = 1
+
+    def find_machines(self):
+        """See the protocol."""
+        return [ROW] * self.machine_rows
+
+    async def show_machine(self, name):
+        """See the protocol."""
+        self._check(name)
+        return {**DETAILS, "name": name}
+
+    async def plan(self, spec, *, down=False):
+        """See the protocol."""
+        action = "remove" if down else "create"
+        return [Change(action, "vm", name, f"{vm.cpu.count} CPU") for name, vm in spec.vms.items()]
+
+    async def up(self, spec, *, report, wait=None, restart=False):
+        """See the protocol."""
+        self.calls.append(("up", sorted(spec.vms), wait, restart))
+        report(Progress("network", "default", "create bridge"))
+        for name in spec.vms:
+            await self._act(name, report, "start")
+        report(Progress("vm", "web", message="KVM is not there: it runs under TCG"))
+        self.calls.append("up done")
+
+    async def down(self, spec, *, report, volumes=False):
+        """See the protocol."""
+        self.calls.append(("down", sorted(spec.vms), volumes))
+        raise NetError("the bridge is busy", "look who uses it")
+
+    async def start_machine(self, name, *, report, wait=None):
+        """See the protocol."""
+        self.calls.append(("start", name, wait))
+        await self._act(name, report, "start")
+        self.calls.append(("started", name))
+
+    async def stop_machine(self, name, *, report, grace=None):
+        """See the protocol."""
+        self.calls.append(("stop", name, grace))
+        await self._act(name, report, "stop")
+
+    async def restart_machine(self, name, *, report, grace=None, wait=None):
+        """See the protocol."""
+        self.calls.append(("restart", name, grace, wait))
+        await self._act(name, report, "restart")
+
+    async def kill_machine(self, name, *, report):
+        """See the protocol."""
+        self.calls.append(("kill", name))
+        await self._act(name, report, "kill")
+
+    async def remove_machine(self, name, *, report, volumes=False):
+        """See the protocol."""
+        self.calls.append(("rm", name, volumes))
+        await self._act(name, report, "remove")
+
+    @contextlib.contextmanager
+    def open_console(self, name):
+        """See the protocol."""
+        self._check(name)
+        send, receive = trio.open_memory_channel(16)
+        self.consoles.add(send)
+        try:
+            with send, receive:
+                yield Watcher(self.print_console, receive)
+        finally:
+            self.consoles.discard(send)
+
+    def print_console(self, data):
+        """Print on the console; Ctrl-D ends it."""
+        for send in self.consoles.copy():
+            if data == b"\x04":
+                send.close()
+            else:
+                with contextlib.suppress(trio.ClosedResourceError, trio.WouldBlock):
+                    send.send_nowait(data)
+
+    def find_log(self, name):
+        """See the protocol."""
+        self._check(name)
+        return self.state.machine_data(name) / "console.log"
+
+    @contextlib.contextmanager
+    def open_events(self, machine=None):
+        """See the protocol."""
+        if machine is not None:
+            self._check(machine)
+        send, receive = trio.open_memory_channel(16)
+        self.listeners.add(send)
+        try:
+            with send, receive:
+                send.send_nowait({"time": 1.5, "machine": machine or "web", "event": "HELLO", "n": 1})
+                yield receive
+        finally:
+            self.listeners.discard(send)
+
+    def _check(self, name):
+        if name not in self.machines:
+            raise NotFoundError(f"there is no machine {name!r}", "machines: web")
+
+    async def _act(self, name, report, step):
+        self._check(name)
+        report(Progress("vm", name, step))
+        if name == "slow":
+            self.entered.set()
+            await self.release.wait()
+        if name == "broken":
+            raise MachineError("QEMU died at once: no such device", "correct the device")
+        if name == "crash":
+            raise RuntimeError("secret\nof the house")
+        if name == "both":
+            raise InputError.from_problems([Problem("a", "is bad", "x"), Problem("b", "too", "x")])
+
+
+async def run_fake(supervisor, listener, started=lambda _activity: None, *, linger=None):
+    """Serve until cancelled, or until nobody wanted anything for `linger` seconds."""
+    async with trio.open_nursery() as nursery:
+        activity: Activity = await nursery.start(run_api, supervisor, listener)
+        started(activity)
+        await (trio.sleep_forever() if linger is None else activity.wait_quiet(linger))
+        nursery.cancel_scope.cancel()
+
+
+@contextlib.contextmanager
+def open_fake(state, listener):
+    """Serve in a thread; yields the supervisor and a function that runs others in its loop."""
+    supervisor = FakeSupervisor(state)
+    ready = threading.Event()
+    token, scope, failure = None, trio.CancelScope(), []
+
+    async def serve():
+        nonlocal token
+        token = trio.lowlevel.current_trio_token()
+        with scope:
+            await run_fake(supervisor, listener, lambda _activity: ready.set())
+
+    def run():
+        try:
+            trio.run(serve)
+        except BaseException as error:  # noqa: BLE001  raised in the test
+            failure.append(error)
+            ready.set()
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    ready.wait()
+    try:
+        yield supervisor, functools.partial(trio.from_thread.run_sync, trio_token=token)
+    finally:
+        if not failure:
+            trio.from_thread.run_sync(scope.cancel, trio_token=token)
+        thread.join()
+        if failure:
+            raise failure[0]
+
+
+def main():
+    """Take the words that `start_supervisor` says."""
+    words = dict(zip(sys.argv[2::2], sys.argv[3::2], strict=True))
+    fds = dict(part.split("=") for part in words["--inherit"].split(","))
+    state = StateDir(Path(words["--run"]), Path(words["--data"]))
+    (state.data / "pids").open("a").write(f"{os.getpid()}\n")
+    if (state.data / "die").exists():
+        sys.exit("qemu-system-x86_64 is not installed")
+    listener = socket.socket(fileno=int(fds["api"]))
+    linger = float(os.environ.get("FAKE_LINGER", "60"))
+    trio.run(functools.partial(run_fake, FakeSupervisor(state), listener, linger=linger))
+
+
+if __name__ == "__main__":
+    main()

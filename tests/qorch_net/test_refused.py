@@ -1,0 +1,115 @@
+"""What a host does not allow: one clear error with a hint each, the host unchanged."""
+
+import os
+import subprocess
+
+import pytest
+
+from qorch_net.errors import NetError
+from qorch_net.network import ensure_network
+
+pytestmark = pytest.mark.live
+
+
+def refuse(lab, plan, message, **options):
+    """Assert that a plan is refused with one clear error and a hint, the host unchanged."""
+    before = lab.look()
+    with pytest.raises(NetError, match=message) as caught:
+        lab.ensure(plan, **options)
+    assert caught.value.hint
+    assert lab.look() == before
+    return caught.value
+
+
+def test_subnet_of_the_host_is_refused(lab, tools):
+    """A subnet that an interface or a route uses: named, host unchanged."""
+    lab.add_namespace("uplink")
+    tools.run("ip", "addr", "add", "192.168.133.77/24", "dev", "uplink")
+    refuse(lab, lab.make_plan(), "in use: address 192.168.133.77/24 of interface uplink")
+    tools.run("ip", "addr", "del", "192.168.133.77/24", "dev", "uplink")
+    tools.run("ip", "addr", "add", "10.0.0.1/24", "dev", "uplink")
+    tools.run("ip", "route", "add", "192.168.128.0/20", "via", "10.0.0.2")
+    refuse(lab, lab.make_plan(), r"in use: route 192.168.128.0/20 over uplink")
+
+
+def test_taken_bridge_name_is_refused(lab, tools):
+    """Somebody's interface with the bridge's name is not touched."""
+    plan = lab.make_plan()
+    tools.run("ip", "link", "add", plan.bridge, "type", "bridge")
+    refuse(lab, plan, "is taken")
+    tools.run("ip", "link", "del", plan.bridge)
+
+
+def test_missing_dnsmasq_is_refused(lab, tools):
+    """Without dnsmasq the hint says which package has it."""
+    error = refuse(lab, lab.make_plan(), "is not installed", dnsmasq="dnsmasq-of-nowhere")
+    assert error.hint == "apt-get install dnsmasq-base"
+
+
+def test_missing_run_directory_is_refused(lab, tools, tmp_path):
+    """The run directory is the caller's to make."""
+    with pytest.raises(NetError, match="there is no directory"):
+        ensure_network(lab.make_plan(), run_dir=tmp_path / "none")
+
+
+def test_foreign_dnsmasq_on_the_address_is_refused(lab, tools):
+    """A server that holds every address: dnsmasq's own words, a hint, all undone."""
+    foreign = subprocess.Popen(
+        ["dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--pid-file", "--no-hosts"],
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        while not tools.run("ss", "-Hlnt"):
+            assert foreign.poll() is None
+        error = refuse(lab, lab.make_plan(), "Address already in use")
+        assert "another DNS or DHCP server" in error.hint
+    finally:
+        foreign.kill()
+        foreign.wait()
+
+
+def in_child(function):
+    """Run a function in a child process and return what it returned, as text."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if not child:
+        try:
+            os.write(writer, str(function()).encode())
+        finally:
+            os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader) as pipe:
+        text = pipe.read()
+    os.waitpid(child, 0)
+    return text
+
+
+def test_without_privilege_it_is_refused(lab, tools):
+    """An ordinary user is told what is missing, before anything is tried."""
+
+    def attempt():
+        os.setuid(65534)
+        try:
+            lab.ensure(lab.make_plan())
+        except NetError as error:
+            return f"{error.message} / {error.hint}"
+
+    assert in_child(attempt).startswith("not allowed to change the host's network / run as root")
+
+
+def test_read_only_proc_sys_is_refused(lab, tools):
+    """Forwarding off and /proc/sys read-only, as in many containers: one error, nothing done."""
+
+    def attempt():
+        tools.unshare(0x00020000)  # CLONE_NEWNS
+        tools.run("mount", "--make-rprivate", "/")
+        tools.run("mount", "--bind", "/proc/sys", "/proc/sys")
+        tools.run("mount", "-o", "remount,ro,bind", "/proc/sys")
+        try:
+            lab.ensure(lab.make_plan())
+        except NetError as error:
+            return f"{error.message} / {error.hint}"
+
+    said = in_child(attempt)
+    assert said.startswith("IPv4 forwarding is off and /proc/sys/net/ipv4/ip_forward cannot be")
+    assert "mount /proc/sys writable" in said

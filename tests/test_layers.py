@@ -1,0 +1,205 @@
+"""Who may import whom: one table over the real modules; a wrong import fails with its line."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import attrs
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGES = ("qorch", "qorch_net", "qorch_storage")
+
+
+@attrs.frozen
+class Layer:
+    """Modules, or packages with all that is in them, that know only layers above them here.
+
+    Those of one layer do not know each other, but what is in a package knows the rest of it.
+    A still layer touches no world: no clock, files, sockets, processes or event loop.
+    """
+
+    names: frozenset[str]
+    still: bool
+
+
+def still(*names: str) -> Layer:
+    return Layer(frozenset(names), still=True)
+
+
+def moving(*names: str) -> Layer:
+    return Layer(frozenset(names), still=False)
+
+
+LAYERS = [  # lowest first
+    # -- qorch_net: knows nothing of the others
+    still("qorch_net.errors"),
+    still("qorch_net.plan"),
+    still("qorch_net.host", "qorch_net.rules"),
+    still("qorch_net.expressions"),
+    moving("qorch_net.netlink", "qorch_net.process", "qorch_net.forwarding"),
+    moving("qorch_net.dnsmasq", "qorch_net.probe", "qorch_net.tap"),
+    moving("qorch_net.network"),
+    moving("qorch_net"),
+    # -- qorch_storage: the same
+    still("qorch_storage.errors"),
+    still("qorch_storage.plan", "qorch_storage.qcow2"),
+    moving("qorch_storage.files", "qorch_storage.run"),
+    moving("qorch_storage.image", "qorch_storage.seed"),
+    moving("qorch_storage.pool"),
+    moving("qorch_storage"),
+    # -- qorch: the road
+    still("qorch.errors", "qorch.option", "qorch.paths", "qorch.pci", "qorch.progress"),
+    still("qorch.units"),
+    still("qorch.spec"),
+    still("qorch.check", "qorch.convert", "qorch.facts", "qorch.switch", "qorch.qmp.errors"),
+    still("qorch.load", "qorch.plan", "qorch.qmp.session"),
+    still("qorch.handles"),
+    still("qorch.argv"),
+    moving("qorch.nursery", "qorch.process", "qorch.sockets"),
+    moving("qorch.probe", "qorch.qmp", "qorch.state"),
+    moving("qorch.console", "qorch.cmdline"),
+    moving("qorch.machine", "qorch.resources"),
+    moving("qorch.ready"),
+    moving("qorch.supervisor"),
+    moving("qorch.api"),
+    moving("qorch.client", "qorch.serve"),
+    moving("qorch.cli", "qorch.testing"),
+    moving("qorch", "qorch.__main__"),
+]
+
+WORLD = frozenset(
+    {"asyncio", "ctypes", "datetime", "fcntl", "os", "pwd", "random", "secrets", "select"}
+    | {"shutil", "signal", "socket", "subprocess", "sys", "tempfile", "threading", "time", "trio"}
+    | {"urllib", "http", "logging", "psutil", "pycdlib", "pyroute2", "starlette", "hypercorn"}
+)
+STILL_MAY = {  # pure functions in modules that are not
+    ("qorch.paths", "os"): "os.fsencode",
+    ("qorch_net.expressions", "sys"): "sys.byteorder",
+}
+ONLY_IN = {  # a library is known in one place
+    "asyncio": (),
+    "cattrs": ("qorch.convert", "qorch.load", "qorch.state"),
+    "click": ("qorch.cli",),
+    "hypercorn": ("qorch.api.serve",),
+    "psutil": ("qorch.process", "qorch_net.process"),
+    "pycdlib": ("qorch_storage.seed",),
+    "pyroute2": ("qorch_net.netlink",),
+    "pytest": ("qorch.testing",),
+    "qemu": ("qorch.qmp",),
+    "rich": ("qorch.cli",),
+    "starlette": ("qorch.api",),
+    "tomllib": ("qorch.load",),
+}
+KNOWS_ONLY = {  # of the project's own modules; narrower than the layers
+    "qorch_net": ("qorch_net",),
+    "qorch_storage": ("qorch_storage",),
+    # The command line is a client of the API and nothing else: it starts in 50 ms.
+    "qorch.client": ("qorch.api.rendezvous", "qorch.api.wire", "qorch.paths"),
+    "qorch.cli": ("qorch.cli", "qorch.client", "qorch.cmdline", "qorch.errors", "qorch.paths")
+    + ("qorch.api.rendezvous", "qorch.serve", "qorch.units"),
+    # The API is handed a supervisor; which one is none of its business.
+    "qorch.api": ("qorch.api", "qorch.errors", "qorch.load", "qorch.paths", "qorch.progress")
+    + ("qorch.spec", "qorch.units", "qorch_net.errors", "qorch_storage.errors"),
+}
+
+MODULES = {
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+    for package in PACKAGES
+    for path in (ROOT / package).rglob("*.py")
+}
+
+
+def is_within(name: str, place: str) -> bool:
+    return name == place or name.startswith(f"{place}.")
+
+
+@cache
+def find_layer(name: str) -> tuple[int, str]:
+    """The layer that lists a module, or a package around it: its index and the entry."""
+    entries = [
+        (entry, index)
+        for index, layer in enumerate(LAYERS)
+        for entry in layer.names
+        if is_within(name, entry) and (entry not in PACKAGES or entry == name)
+    ]
+    assert entries, f"{name} is in no layer: add it to LAYERS"
+    entry, index = max(entries, key=lambda found: len(found[0]))
+    return index, entry
+
+
+def find_imports(path: Path) -> Iterator[tuple[str, int]]:
+    """The modules that a file names in import statements, wherever they stand, with the line."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, node.lineno) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                yield (inner if inner in MODULES else node.module), node.lineno
+
+
+def imports_of(name: str) -> list[tuple[str, str]]:
+    """What a module imports, with words for the message."""
+    path = MODULES[name]
+    return [
+        (target, f"{path.relative_to(ROOT)}:{line}: {name} imports {target}")
+        for target, line in find_imports(path)
+    ]
+
+
+def find_narrow(name: str) -> tuple[str, ...]:
+    return next((known for place, known in KNOWS_ONLY.items() if is_within(name, place)), PACKAGES)
+
+
+@pytest.mark.parametrize("name", sorted(MODULES))
+def test_imports_go_down(name):
+    """A module imports only modules of lower layers, or of its own package."""
+    mine, entry = find_layer(name)
+    for target, where in imports_of(name):
+        if target in MODULES:
+            theirs, other = find_layer(target)
+            assert theirs < mine or other == entry, f"{where}, which is not below it"
+            if LAYERS[mine].still:
+                assert LAYERS[theirs].still, f"{where}, which is not still"
+
+
+@pytest.mark.parametrize("name", sorted(MODULES))
+def test_what_is_still_touches_no_world(name):
+    """Still modules import nothing that could read a clock, a file, a socket or a process."""
+    if LAYERS[find_layer(name)[0]].still:
+        for target, where in imports_of(name):
+            top = target.partition(".")[0]
+            assert top not in WORLD or (name, top) in STILL_MAY, f"{where}, but it is still"
+
+
+@pytest.mark.parametrize("name", sorted(MODULES))
+def test_libraries_stay_in_their_place(name):
+    """pyroute2, psutil, qemu.qmp, click and the others are known where the table says."""
+    for target, where in imports_of(name):
+        places = ONLY_IN.get(target.partition(".")[0])
+        if places is not None:
+            assert any(is_within(name, place) for place in places), f"{where}; only {places} may"
+
+
+@pytest.mark.parametrize("name", sorted(MODULES))
+def test_packages_know_only_what_they_should(name):
+    """The sister packages know nobody, the command line only what a client of the API needs."""
+    known = find_narrow(name)
+    for target, where in imports_of(name):
+        if target.partition(".")[0] in PACKAGES:
+            assert any(is_within(target, place) for place in known), f"{where}; it knows {known}"
+
+
+def test_the_table_names_only_what_is_there():
+    """An entry without a module is a mistake, or left over."""
+    entries = {entry for layer in LAYERS for entry in layer.names}
+    stale = entries - MODULES.keys() - NOT_YET
+    assert not stale
+    assert {name for name, _ in STILL_MAY} <= MODULES.keys()
+
+
+NOT_YET = {"qorch.serve", "qorch.testing", "qorch.cli", "qorch.__main__"}
