@@ -1,7 +1,4 @@
-"""What scripts/demo shows, from a trio program of one's own, in one process. As root:
-
-    .venv/bin/python examples/embed.py
-"""
+"""What scripts/demo shows, from a trio program of one's own: .venv/bin/python examples/embed.py."""
 
 import tempfile
 import urllib.request

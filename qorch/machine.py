@@ -17,6 +17,7 @@ from qorch.plan import MachinePlan
 from qorch.process import Process
 from qorch.qmp import CommandError, Event, Listener, Monitor, QmpError, Transcript, open_monitor
 
+_BUTTON_AGAIN = 5.0  # seconds; a guest that was still booting has not felt the button
 _LADDER_STEP = 5.0  # seconds for QEMU to obey `quit`, and SIGTERM after it
 
 
@@ -181,8 +182,10 @@ class Machine:
         if grace > 0 and self.state is State.RUNNING:
             self.stopping = True
             with trio.move_on_after(grace):
-                await self._ask_powerdown()
-                await self.ended.wait()
+                while not self.ended.is_set():
+                    await self._ask_powerdown()
+                    with trio.move_on_after(_BUTTON_AGAIN):
+                        await self.ended.wait()
         self.stopping = True
         for rung in (self._quit, self._terminate):
             if self.ended.is_set():

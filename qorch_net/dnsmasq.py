@@ -73,7 +73,7 @@ class Service:
         )
 
     def find_files(self) -> Files:
-        """Those of our files that exist, with their contents."""
+        """Find those of our files that exist, with their contents."""
         found = {}
         for name in _OURS:
             with suppress(FileNotFoundError):
@@ -152,9 +152,9 @@ class Service:
 
     def _drop_stale(self, leases: tuple[Lease, ...]) -> None:
         path = self.directory / _LEASES
-        lines = path.read_text().splitlines(keepends=True)
+        lines = path.read_text(errors="surrogateescape").splitlines(keepends=True)
         kept = [x for x in lines if not (lease := _parse(x)) or not _is_stale(lease, leases)]
-        _write(path, "".join(kept).encode())
+        _write(path, "".join(kept).encode(errors="surrogateescape"))
 
 
 def find_program(program: Path | str) -> str:

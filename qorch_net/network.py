@@ -180,8 +180,11 @@ def _locked() -> Iterator[int]:
 def _find_bridges(plan: NetworkPlan, links: Links) -> tuple[Link, ...]:
     """Find the bridges; all interfaces, if one that is no bridge has the name of ours."""
     found = links.find_links("bridge")
-    names = {name for _, name in socket.if_nameindex()} - {link.name for link in found}
-    return links.find_links() if plan.bridge in names else found
+    try:
+        socket.if_nametoindex(plan.bridge)
+    except OSError:
+        return found
+    return found if any(link.name == plan.bridge for link in found) else links.find_links()
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 import shlex
 import typing
@@ -20,11 +19,13 @@ from qorch.spec import Spec
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = sorted(ROOT.glob("*.md")) + sorted((ROOT / "docs").glob("*.md"))
 EXAMPLES = sorted((ROOT / "examples").glob("*.toml"))
+NONE = "–"  # noqa: RUF001  a dash, as it stands in the tables
 LINK = re.compile(r"\]\((?!https?:|#)([^)#]+)")
 NO_COMMANDS = {"CHANGELOG.md"}
 
 
 def name_of(path: Path) -> str:
+    """A path as it is called in the repository."""
     return str(path.relative_to(ROOT))
 
 
@@ -89,11 +90,12 @@ def test_defaults_of_vm_toml_are_as_described(section):
 
 
 def write_default(field) -> str:
+    """A field's default as the table has it."""
     if field.default is attrs.NOTHING:
         return "required"
     empty = field.default is None or field.default == () or isinstance(field.default, attrs.Factory)
     if empty or attrs.has(type(field.default)):
-        return "–"
+        return NONE
     value = make_converter().unstructure(field.default)
     return str(value).lower() if isinstance(value, bool | int) else f'"{value}"'
 
@@ -110,6 +112,7 @@ def find_blocks(language: str) -> Iterator[tuple[Path, int, str]]:
 
 
 def as_parameters(blocks: Iterator[tuple[Path, int, str]]) -> list[typing.Any]:
+    """Test parameters that are called by their place."""
     return [pytest.param(text, id=f"{name_of(doc)}:{line}") for doc, line, text in blocks]
 
 
@@ -123,13 +126,14 @@ def find_commands() -> Iterator[tuple[Path, int, str]]:
     for document in DOCUMENTS:
         if document.name in NO_COMMANDS:
             continue
-        prose = re.sub(r"^```.*?^```$", blank, document.read_text(), flags=re.M | re.DOTALL)
+        prose = re.sub(r"^```.*?^```$", blank, document.read_text(), flags=re.MULTILINE | re.DOTALL)
         for match in re.finditer(r"(?<!`)`((?:qorch |scripts/)[^`]+)`(?!`)", prose):
             command = " ".join(match[1].split())
             yield document, prose.count("\n", 0, match.start()) + 1, command
 
 
 def blank(match: re.Match[str]) -> str:
+    """As many lines, all empty."""
     return "\n" * match[0].count("\n")
 
 
@@ -161,9 +165,7 @@ def test_hello_boots_the_tiny_guest_as_it_wants():
     assert vm.append.split()[: len(cmdline)] == cmdline
 
 
-@pytest.mark.parametrize(
-    "command", as_parameters([*find_commands(), *find_example_commands()])
-)
+@pytest.mark.parametrize("command", as_parameters([*find_commands(), *find_example_commands()]))
 def test_commands_in_documents_exist(command):
     """Every command that the documents tell people to type has its script, verb and options."""
     words = shlex.split(re.split(r"\s[|>&]", command)[0])
@@ -176,11 +178,8 @@ def test_commands_in_documents_exist(command):
 
 def check_qorch(words: list[str], command: str) -> None:
     """Follow the words through click's groups; every option must be one of its command."""
-    if importlib.util.find_spec("qorch.cli") is None:
-        pytest.skip("there is no command line yet")
-    from qorch.cli import main
-
-    here: click.Command = main
+    cli = pytest.importorskip("qorch.cli.main")
+    here: click.Command = cli.main
     options = {option for parameter in here.params for option in parameter.opts}
     for word in words:
         if word.startswith("-"):
@@ -191,7 +190,7 @@ def check_qorch(words: list[str], command: str) -> None:
             for parameter in here.params:
                 options |= {*parameter.opts, *parameter.secondary_opts}
         else:
-            assert not isinstance(here, click.Group) or here is not main, f"{command}: {word}?"
+            assert not isinstance(here, click.Group) or here is not cli.main, f"{command}: {word}?"
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=name_of)

@@ -27,10 +27,12 @@ class Layer:
 
 
 def still(*names: str) -> Layer:
+    """A layer that touches no world."""
     return Layer(frozenset(names), still=True)
 
 
 def moving(*names: str) -> Layer:
+    """A layer that may."""
     return Layer(frozenset(names), still=False)
 
 
@@ -99,11 +101,15 @@ KNOWS_ONLY = {  # of the project's own modules; narrower than the layers
     "qorch_storage": ("qorch_storage",),
     # The command line is a client of the API and nothing else: it starts in 50 ms.
     "qorch.client": ("qorch.api.rendezvous", "qorch.api.wire", "qorch.paths"),
-    "qorch.cli": ("qorch.cli", "qorch.client", "qorch.cmdline", "qorch.errors", "qorch.paths")
-    + ("qorch.api.rendezvous", "qorch.serve", "qorch.units"),
+    "qorch.cli": (
+        *("qorch.cli", "qorch.client", "qorch.cmdline", "qorch.serve"),
+        *("qorch.api.rendezvous", "qorch.errors", "qorch.paths", "qorch.units"),
+    ),
     # The API is handed a supervisor; which one is none of its business.
-    "qorch.api": ("qorch.api", "qorch.errors", "qorch.load", "qorch.paths", "qorch.progress")
-    + ("qorch.spec", "qorch.units", "qorch_net.errors", "qorch_storage.errors"),
+    "qorch.api": (
+        *("qorch.api", "qorch.load", "qorch.paths", "qorch.progress", "qorch.spec", "qorch.units"),
+        *("qorch.errors", "qorch_net.errors", "qorch_storage.errors"),
+    ),
 }
 
 MODULES = {
@@ -114,6 +120,7 @@ MODULES = {
 
 
 def is_within(name: str, place: str) -> bool:
+    """Whether a module is that one, or in that package."""
     return name == place or name.startswith(f"{place}.")
 
 
@@ -152,6 +159,7 @@ def imports_of(name: str) -> list[tuple[str, str]]:
 
 
 def find_narrow(name: str) -> tuple[str, ...]:
+    """The modules of the project that a module may know; the layers may say less."""
     return next((known for place, known in KNOWS_ONLY.items() if is_within(name, place)), PACKAGES)
 
 

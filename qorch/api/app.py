@@ -25,7 +25,7 @@ import trio
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
@@ -38,7 +38,15 @@ from qorch.api.answer import (
     stopping_answer,
     stopping_error,
 )
-from qorch.api.body import Field, read_directory, read_fields, read_flag, read_seconds, read_text
+from qorch.api.body import (
+    Field,
+    read_directory,
+    read_fields,
+    read_flag,
+    read_seconds,
+    read_text,
+    receive_piece,
+)
 from qorch.api.door import Door
 from qorch.api.follow import write_log
 from qorch.errors import InputError, NotFoundError, Problem
@@ -185,9 +193,10 @@ class _Api:
         with self.supervisor.open_console(_find_name(request)) as console:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_cancel_when, self.stopping, nursery.cancel_scope)
-                with contextlib.suppress(ClientDisconnect):
-                    async for data in request.stream():
-                        await console.send(data)
+                more = True
+                while more:
+                    data, more = await receive_piece(request)
+                    await console.send(data)
                 nursery.cancel_scope.cancel()
         return Response(status_code=204)
 

@@ -99,11 +99,24 @@ def _read_field(field: Field, value: object) -> object:
     return field.read(value)
 
 
+async def receive_piece(request: Request) -> tuple[bytes, bool]:
+    """Wait for a piece of the body, and tell whether more will follow.
+
+    `Request.stream` would do, but it is a generator that nobody closes when reading stops early.
+    """
+    message = await request.receive()
+    if message["type"] == "http.disconnect":
+        raise HTTPException(400, "the client left before the end of the body")
+    return message.get("body", b""), message.get("more_body", False)
+
+
 async def _read_body(request: Request) -> bytes:
     data = bytearray()
+    more = True
     with trio.move_on_after(PATIENCE):
-        async for chunk in request.stream():
-            data += chunk
+        while more:
+            piece, more = await receive_piece(request)
+            data += piece
             if len(data) > LARGEST:
                 raise HTTPException(413, f"the body is larger than {LARGEST >> 20} MiB")
         return bytes(data)

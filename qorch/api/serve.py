@@ -100,6 +100,18 @@ def _make_config() -> Config:
     return config
 
 
+class _Server(TCPServer):
+    """HTTP/1.1 only: after an upgrade to HTTP/2 Hypercorn does not notice that a client left."""
+
+    async def _read_data(self) -> None:
+        self.protocol.protocol._check_protocol = _stay  # type: ignore[method-assign,union-attr]  # noqa: SLF001
+        await super()._read_data()
+
+
+async def _stay(_request: object) -> None:
+    pass
+
+
 @attrs.define(eq=False)
 class _Connections:
     app: Starlette
@@ -111,7 +123,7 @@ class _Connections:
     async def serve(self, stream: trio.SocketStream) -> None:
         """Answer the requests of one connection; what goes wrong with it stays here."""
         state = ConnectionState({CLOSE: stream.aclose})
-        server = TCPServer(
+        server = _Server(
             ASGIWrapper(self.app),  # type: ignore[arg-type]  # the same protocol, other types
             self._config,
             self._context,

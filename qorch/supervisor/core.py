@@ -666,6 +666,7 @@ async def open_supervisor(
         Networks(state, Path("dnsmasq"), {}),
     )
     with _hold(state, lock):
+        state.default_pool.parent.mkdir(parents=True, exist_ok=True)
         async with open_nursery() as nursery:
             await nursery.start(_run_tasks, receive)
             await supervisor.adopt(report)

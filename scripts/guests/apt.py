@@ -8,9 +8,10 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
-from guests.cache import BuildError, progress
+from guests.cache import BuildError, find_cache, open_lock, progress
 
 APT_ENVIRONMENT = {"DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C"}
+LOCK_PATIENCE = ("-o", "DPkg::Lock::Timeout=300")
 ERROR_LINES = 15
 
 
@@ -46,13 +47,19 @@ def update_lists() -> None:
 
 
 def apt_get(*words: str, cwd: Path | None = None) -> None:
-    """Run apt-get; where the lists are missing or too old for it, fetch them and try again."""
-    command = ("apt-get", "-q", "-y", "--no-install-recommends", *words)
-    try:
-        run(*command, env=APT_ENVIRONMENT, cwd=cwd)
-    except BuildError:
-        update_lists()
-        run(*command, env=APT_ENVIRONMENT, cwd=cwd)
+    """Run apt-get; where the lists are missing or too old for it, fetch them and try again.
+
+    Guests may be built at the same time, and apt-get gives up when another one is at work.
+    """
+    command = ("apt-get", "-q", "-y", "--no-install-recommends", *LOCK_PATIENCE, *words)
+    cache = find_cache()
+    cache.mkdir(parents=True, exist_ok=True)
+    with open_lock(cache / ".apt.lock"):
+        try:
+            run(*command, env=APT_ENVIRONMENT, cwd=cwd)
+        except BuildError:
+            update_lists()
+            run(*command, env=APT_ENVIRONMENT, cwd=cwd)
 
 
 def install_missing(needed: Mapping[str, str]) -> None:

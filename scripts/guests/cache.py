@@ -92,10 +92,14 @@ def progress(text: str) -> None:
 def ensure(guest: Guest, *, cache: Path, force: bool = False) -> Path:
     """Build the guest unless it is there, and return its directory."""
     place = cache / guest.name
+    lock = cache / f".{guest.name}.lock"
     if not force and is_current(guest, place):
+        if find_leftovers(guest, cache):
+            with contextlib.suppress(BlockingIOError), open_lock(lock, wait=False):
+                remove_leftovers(guest, cache)
         return place
     cache.mkdir(parents=True, exist_ok=True)
-    with open_lock(cache / f".{guest.name}.lock"):
+    with open_lock(lock):
         remove_leftovers(guest, cache)
         if force or not is_current(guest, place):  # someone else may have built it meanwhile
             with open_build(guest, cache) as building:
@@ -107,13 +111,18 @@ def ensure(guest: Guest, *, cache: Path, force: bool = False) -> Path:
 
 
 @contextlib.contextmanager
-def open_lock(path: Path) -> Iterator[None]:
-    """Hold an exclusive lock. It ends with the process at the latest, whatever ends that."""
+def open_lock(path: Path, *, wait: bool = True) -> Iterator[None]:
+    """Hold an exclusive lock. It ends with the process at the latest, whatever ends that.
+
+    Raises BlockingIOError if someone else holds it and `wait` is false.
+    """
     with path.open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            progress(f"waiting for another build: {path}")
+            if not wait:
+                raise
+            progress(f"waiting for another build, which holds {path}")
             fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
@@ -146,9 +155,14 @@ def remove_tree(directory: Path) -> None:
         time.sleep(0.1)
 
 
+def find_leftovers(guest: Guest, cache: Path) -> list[Path]:
+    """Return the temporary directories of builds, of which at most one is alive."""
+    return list(cache.glob(f".{guest.name}.*.building"))
+
+
 def remove_leftovers(guest: Guest, cache: Path) -> None:
     """Remove the temporary directories of builds that were killed. Call with the lock held."""
-    for directory in cache.glob(f".{guest.name}.*.building"):
+    for directory in find_leftovers(guest, cache):
         progress(f"removing the rest of a dead build: {directory}")
         remove_tree(directory)
 

@@ -67,9 +67,10 @@ class Archive:
     ) -> None:
         encoded = name.encode() + b"\0"
         uid = gid = mtime = checksum = 0
-        fields = (inode, mode, uid, gid, links, mtime, len(data), 0, 0, *device)
-        fields += (len(encoded), checksum)
-        self._out.write(MAGIC + b"%08X" * FIELDS % fields + encoded)
+        file_system = (0, 0)
+        fields = (inode, mode, uid, gid, links, mtime, len(data), *file_system, *device)
+        header = b"%08X" * FIELDS % (*fields, len(encoded), checksum)
+        self._out.write(MAGIC + header + encoded)
         self._pad(ALIGNMENT)
         self._out.write(data)
         self._pad(ALIGNMENT)

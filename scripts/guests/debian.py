@@ -6,6 +6,7 @@ module of cloud-init half of one.
 """
 
 import re
+import shlex
 import shutil
 from pathlib import Path
 
@@ -40,7 +41,9 @@ def build(directory: Path) -> dict[str, str]:
     work = directory / "work"
     work.mkdir()
     rootfs, raw = work / "rootfs", work / "disk.raw"
-    versions = make_rootfs(rootfs)
+    overlay = work / "overlay"
+    copy_tree(SOURCES / "root", overlay)
+    versions = make_rootfs(rootfs, overlay)
     for name in ("vmlinuz", "initrd.img"):
         shutil.copyfile(rootfs / (rootfs / name).readlink(), directory / name)
     cmdline = (SOURCES / "cmdline").read_text().strip()
@@ -63,8 +66,24 @@ def build(directory: Path) -> dict[str, str]:
     return versions
 
 
-def make_rootfs(rootfs: Path) -> dict[str, str]:
-    """Install the packages into a new directory; return the versions of the foremost."""
+def copy_tree(source: Path, target: Path) -> None:
+    """Copy files with modes that do not depend on this repository's, or on the umask."""
+    target.mkdir()
+    target.chmod(0o755)
+    for path in sorted(source.iterdir()):
+        copy = target / path.name
+        if path.is_dir():
+            copy_tree(path, copy)
+        else:
+            copy.write_bytes(path.read_bytes())
+            copy.chmod(0o755 if path.stat().st_mode & 0o100 else 0o644)
+
+
+def make_rootfs(rootfs: Path, overlay: Path) -> dict[str, str]:
+    """Install the packages into a new directory; return the versions of the foremost.
+
+    The files in `overlay` are laid over the essential packages, before all others.
+    """
     progress(f"installing Debian {RELEASE} into a directory (a minute or two)")
     run(
         *make_containment(),
@@ -75,8 +94,8 @@ def make_rootfs(rootfs: Path) -> dict[str, str]:
         *find_proxies(),
         *(f"--dpkgopt={option}" for option in DPKG_OPTIONS),
         # Before the kernel is unpacked, so that its initramfs is made as these files say.
-        f'--essential-hook=cp -rT --preserve=mode "{SOURCES}/root" "$1"',
-        f'--customize-hook="{SOURCES}/customize" "$1"',
+        f'--essential-hook=cp -rT --preserve=mode {shlex.quote(str(overlay))} "$1"',
+        f'--customize-hook={shlex.quote(str(SOURCES / "customize"))} "$1"',
         *(RELEASE, rootfs, "-"),
         stdin="\n".join(find_sources_list()) + "\n",
     )

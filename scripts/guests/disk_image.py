@@ -72,7 +72,8 @@ def write_root(raw: Path, rootfs: Path) -> None:
     )
     run(
         *("mke2fs", "-q", "-F", "-t", "ext4", "-L", "root", "-U", str(gpt.make_guid("root"))),
-        *("-m", "0", "-E", ",".join(extended), "-d", rootfs, raw, f"{ROOT_MIB}M"),
+        *("-m", "0", "-E", ",".join(extended), "-d"),
+        *(rootfs, raw, f"{ROOT_MIB}M"),
     )
 
 
@@ -107,8 +108,8 @@ def write_grub_pc(raw: Path, boot: BootFiles, grub_cfg: str, work: Path) -> None
     script, core_img = work / "grub.cfg", work / "core.img"
     script.write_text(grub_cfg)
     run(
-        *("grub-mkimage", "-O", "i386-pc", "-d", modules, "-p", "/boot/grub"),
-        *("-c", script, "-o", core_img, *GRUB_MODULES.split()),
+        *("grub-mkimage", "-O", "i386-pc", "-p", "/boot/grub", f"--directory={modules}"),
+        *(f"--config={script}", f"--output={core_img}", *GRUB_MODULES.split()),
     )
     with raw.open("r+b") as file:
         file.write(patch_boot_img(boot.grub_pc["boot.img"]))

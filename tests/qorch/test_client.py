@@ -327,7 +327,7 @@ def test_a_place_where_nothing_can_be_made(tmp_path, fake_command):
 def test_nothing_is_inherited(state, fake_command, pids):
     """The supervisor has its standard fds, socket and lock, and no fd of the client's."""
     reader, writer = os.pipe()
-    os.set_inheritable(writer, True)  # noqa: FBT003
+    os.set_inheritable(writer, True)
     with Client(state, command=fake_command) as client:
         client.find_machines()
     os.close(writer)

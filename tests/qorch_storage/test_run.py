@@ -48,7 +48,7 @@ def test_program_that_cannot_run(tmp_path):
     program = tmp_path / "program"
     program.write_bytes(b"\0")
     program.chmod(0o755)
-    with pytest.raises(StorageError, match="cannot run .*: Exec format error"):
+    with pytest.raises(StorageError, match=r"cannot run .*: Exec format error"):
         run([str(program)])
 
 

@@ -1,0 +1,92 @@
+"""Whatever fails or dies at whichever step: nothing is left that nobody owns, and a retry works."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from qorch.testing import Host
+
+pytestmark = pytest.mark.live
+
+DOCUMENT = """
+[network.lan]
+subnet = "192.168.133.0/24"
+
+[vm.web]
+memory = "64MiB"
+accel = "tcg"
+powerdown_timeout = "1s"
+cloud_init = {{ hostname = "web" }}
+
+[[vm.web.disk]]
+backing = "{disk}"
+backing_format = "raw"
+
+[[vm.web.nic]]
+network = "lan"
+"""
+
+
+@pytest.fixture
+def document(bios: Path, tmp_path: Path) -> Path:
+    """A machine with an overlay, a seed, a network: a step of each kind."""
+    path = tmp_path / "vm.toml"
+    path.write_text(DOCUMENT.format(disk=bios / "disk.img"))
+    return path
+
+
+def do(host: Host, document: Path, verb: str, how: str, number: int) -> tuple[int, list[str]]:
+    """The exit status of a supervisor treated so, and the steps it came to."""
+    script = Path(__file__).with_name("embedded.py")
+    done: subprocess.CompletedProcess[str] = host.run(
+        sys.executable, script, host.directory, document, verb, how, number, check=False
+    )
+    assert how != "list" or done.returncode == 0, done.stderr
+    return done.returncode, done.stdout.splitlines()
+
+
+def volumes(host: Host) -> list[str]:
+    """What lies in the default pool."""
+    pool = host.state.default_pool
+    return sorted(path.name for path in pool.iterdir()) if pool.is_dir() else []
+
+
+def test_a_failure_at_any_step_of_up_is_undone(qorch_host: Host, document: Path) -> None:
+    """Each step of `up` in turn fails: interfaces, rules, processes, files are as before."""
+    _, steps = do(qorch_host, document, "up", "list", 0)
+    assert {"network", "vm"} <= {step.split()[1] for step in steps}
+    do(qorch_host, document, "down", "list", 0)
+    assert qorch_host.find_leftovers() == []
+    for number in range(1, len(steps) + 1):
+        status, _ = do(qorch_host, document, "up", "fail", number)
+        assert status == 1, steps[number - 1]
+        assert (steps[number - 1], qorch_host.find_leftovers()) == (steps[number - 1], [])
+        assert (steps[number - 1], volumes(qorch_host)) == (steps[number - 1], [])
+        assert qorch_host.client.find_machines() == []
+
+
+@pytest.mark.parametrize("verb", ["up", "down"])
+def test_killed_at_any_step(qorch_host: Host, document: Path, verb: str) -> None:
+    """`kill -9` at each step in turn: the next supervisor tidies up, and a retry works."""
+    text = document.read_text()
+    do(qorch_host, document, "up", "list", 0)
+    _, down = do(qorch_host, document, "down", "list", 0)
+    _, up = do(qorch_host, document, "up", "list", 0)
+    do(qorch_host, document, "down", "list", 0)
+    for number in range(1, len(up if verb == "up" else down) + 1):
+        if verb == "down":
+            do(qorch_host, document, "up", "list", 0)
+        status, _ = do(qorch_host, document, verb, "kill", number)
+        assert status == -9
+        if verb == "up":
+            qorch_host.up(text, wait=None)
+            assert qorch_host.machine("web").show()["state"] == "running"
+        qorch_host.down(text)
+        assert qorch_host.client.find_machines() == []
+        assert (number, qorch_host.find_leftovers()) == (number, [])
+        assert volumes(qorch_host) == []
+        qorch_host.kill_supervisor()

@@ -1,0 +1,100 @@
+import json
+from pathlib import Path
+
+from fake_host import plan_text
+
+from qorch.argv import make_argv, make_switches
+from qorch.handles import Handles
+from qorch.switch.backend import Blockdev, NetdevTap
+from qorch.switch.base import DirectBoot
+from qorch.switch.device import DevicePcieRootPort, DeviceVirtioBlk
+
+QEMU = Path("/usr/bin/qemu-system-x86_64")
+TEXT = """
+[vm.web]
+kernel = "k,ernel"
+append = "-S, a=b,c"
+[[vm.web.disk]]
+path = "a,b \\"c\\".over-base.qcow2"
+format = "qcow2"
+[[vm.web.disk]]
+path = "ro.raw"
+read_only = true
+[[vm.web.nic]]
+[[vm.web.nic]]
+"""
+
+
+def make(text=TEXT):
+    """The plan of a document's machine, its switches, and stand-in handles."""
+    (plan,) = plan_text(text).machines.values()
+    handles = Handles.from_numbers(plan)
+    return plan, list(make_switches(plan, handles)), handles
+
+
+def find(switches, kind):
+    """The switches of one class."""
+    return [switch for switch in switches if isinstance(switch, kind)]
+
+
+def test_every_machine_starts_paused_and_bare():
+    """`-S`, no default devices, no configuration file of the user."""
+    plan, _, handles = make()
+    words = make_argv(plan, handles, QEMU)
+    assert words[0] == str(QEMU)
+    assert {"-S", "-nodefaults", "-no-user-config"} <= set(words)
+
+
+def test_paths_need_no_quoting():
+    """Commas and quotes go through JSON, and -kernel and -append are words of their own."""
+    plan, switches, _ = make()
+    (boot,) = find(switches, DirectBoot)
+    assert boot.args() == ("-kernel", "/golden/k,ernel", "-append", "-S, a=b,c")
+    nodes = [json.loads(node.args()[1]) for node in find(switches, Blockdev)]
+    assert str(plan.disks[0].path) in {node["file"]["filename"] for node in nodes}
+
+
+def test_a_chain_is_written_from_the_bottom_up():
+    """Each node names the one below it, which is there already; only the top is written to."""
+    _, switches, _ = make()
+    seen = {}
+    for node in find(switches, Blockdev):
+        properties = node.properties()
+        below = properties.get("backing")
+        assert below is None or seen[below]["read-only"]
+        seen[properties["node-name"]] = properties
+    assert seen["disk0"]["backing"] == "disk0-base1"
+    assert seen["disk0-base1"]["backing"] is None
+    assert "read-only" not in seen["disk0"]
+    assert seen["disk1"]["read-only"]
+    assert "backing" not in seen["disk1"]
+
+
+def test_back_ends_and_buses_come_before_the_devices_on_them():
+    """QEMU resolves names in order."""
+    _, switches, _ = make()
+    ports = [switches.index(port) for port in find(switches, DevicePcieRootPort)]
+    disks = [switches.index(disk) for disk in find(switches, DeviceVirtioBlk)]
+    assert max(ports) < min(disks)
+    for disk in find(switches, DeviceVirtioBlk):
+        nodes = {node.node_name: node for node in find(switches, Blockdev)}
+        assert switches.index(nodes[disk.drive]) < switches.index(disk)
+
+
+def test_cold_and_hot_form_are_the_same():
+    """What the command line says is what QMP would take."""
+    _, switches, _ = make()
+    hot = [switch for switch in switches if hasattr(switch, "properties")]
+    assert hot
+    for switch in hot:
+        assert json.loads(switch.args()[1]) == switch.properties()
+
+
+def test_every_handle_is_used_once():
+    """Three sockets, a log, and a tap for each card."""
+    plan, switches, handles = make()
+    assert [netdev.fd for netdev in find(switches, NetdevTap)] == list(handles.taps.values())
+    assert sorted(handles.fds) == list(range(3, 9))
+    words = "\n".join(make_argv(plan, handles, QEMU))
+    for fd in (handles.qmp, handles.monitor, handles.console, handles.console_log):
+        assert words.count(f"fd={fd},") == 1
