@@ -2,7 +2,8 @@
 
 QEMU appends to `console.log`; when that is full, the supervisor copies it to `console.log.1` and
 cuts it to nothing. A follower that finds the log shorter than what it has read therefore finds what
-it missed at the same place of the copy. Following waits for inotify(7); there is no polling.
+it missed at the same place of the copy. One who is slower than the guest fills a whole log does not
+find it shorter, and misses what was there. Following waits for inotify(7); there is no polling.
 """
 
 from __future__ import annotations

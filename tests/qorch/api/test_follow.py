@@ -88,9 +88,11 @@ async def test_following(log):
         rotate(log)  # before the follower has seen it
         append(log, b"3\n")
         await sink.wait(b"one\ntwo\n3\n")
+        append(log, b".\n")
+        await sink.wait(b"one\ntwo\n3\n.\n")
         rotate(log)
-        append(log, b"four\n")
-        await sink.wait(b"one\ntwo\n3\nfour\n")
+        append(log, b"4\n")
+        await sink.wait(b"one\ntwo\n3\n.\n4\n")
         with trio.fail_after(10):
             shutil.rmtree(log.parent)
     fds = [Path(link).resolve() for link in Path("/proc/self/fd").iterdir()]

@@ -1,0 +1,16 @@
+"""The command line: a client of the control API.
+
+Imports what a verb needs when it runs: `qorch ls` loads click and the standard library.
+"""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> None:
+    """Run the command line and exit with its status."""
+    from qorch.cli.errors import run
+    from qorch.cli.verbs import qorch
+
+    sys.exit(run(qorch))
