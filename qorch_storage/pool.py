@@ -210,7 +210,7 @@ def _check_backing(backing: Backing) -> int:
 def _make_qcow2(new: NewFile, backing: Backing | None, size: int) -> None:
     over = ["-b", str(backing.path.absolute()), "-F", str(backing.format)] if backing else []
     command = ["qemu-img", "create", "-q", "-f", "qcow2", *over]
-    command += [str(new.path.absolute()), str(size)]
+    command += [str(new.path.absolute()), str(int(size))]
     try:
         run(command, keep_fds=[new.lock_fd])
     except StorageError as error:

@@ -48,7 +48,7 @@ ensure_packages() {
 # ensure_venv: .venv with this tree and its dev dependencies in it, anew when they change.
 ensure_venv() {
 	stamp=$root/.venv/stamp
-	wanted=$(sha256sum <"$root/pyproject.toml")
+	wanted="$root $(sha256sum <"$root/pyproject.toml")" # a venv cannot be moved
 	[ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ] || return 0
 	mkdir -p "$root/.venv"
 	(
@@ -56,7 +56,7 @@ ensure_venv() {
 		[ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ] || exit 0 # someone else made it meanwhile
 		say "installing qorch and its dev dependencies into .venv"
 		[ -x "$bin/pip" ] || "${PYTHON:-python3}" -m venv "$root/.venv"
-		"$bin/pip" install --quiet --disable-pip-version-check -e "$root[dev]" >&2
+		"$bin/python" -m pip install --quiet --disable-pip-version-check -e "$root[dev]" >&2
 		printf '%s\n' "$wanted" >"$stamp"
 	) 9>"$root/.venv/lock"
 }

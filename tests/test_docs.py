@@ -12,6 +12,7 @@ import attrs
 import click
 import pytest
 
+from qorch.cli.verbs import qorch as verbs
 from qorch.convert import SHORT_KEYS, make_converter, toml_name
 from qorch.load import load_text
 from qorch.spec import Spec
@@ -178,8 +179,7 @@ def test_commands_in_documents_exist(command):
 
 def check_qorch(words: list[str], command: str) -> None:
     """Follow the words through click's groups; every option must be one of its command."""
-    cli = pytest.importorskip("qorch.cli.main")
-    here: click.Command = cli.main
+    here: click.Command = verbs
     options = {option for parameter in here.params for option in parameter.opts}
     for word in words:
         if word.startswith("-"):
@@ -190,7 +190,7 @@ def check_qorch(words: list[str], command: str) -> None:
             for parameter in here.params:
                 options |= {*parameter.opts, *parameter.secondary_opts}
         else:
-            assert not isinstance(here, click.Group) or here is not cli.main, f"{command}: {word}?"
+            assert not isinstance(here, click.Group) or here is not verbs, f"{command}: {word}?"
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=name_of)

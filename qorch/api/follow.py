@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 _CHUNK = 1 << 16
 # <sys/inotify.h>
-_IN_MODIFY, _IN_CREATE = 0x002, 0x100
+_IN_MODIFY, _IN_CREATE, _IN_DELETE = 0x002, 0x100, 0x200
 _IN_DELETE_SELF, _IN_MOVE_SELF, _IN_IGNORED = 0x400, 0x800, 0x8000
 _IN_ONLYDIR = 0x1000000
 _GONE = _IN_DELETE_SELF | _IN_MOVE_SELF | _IN_IGNORED
@@ -58,7 +58,7 @@ def open_watch(directory: Path) -> Iterator[_Watch]:
     if fd < 0:
         raise _os_error(directory)
     try:
-        mask = _IN_MODIFY | _IN_CREATE | _IN_DELETE_SELF | _IN_MOVE_SELF
+        mask = _IN_MODIFY | _IN_CREATE | _IN_DELETE | _IN_DELETE_SELF | _IN_MOVE_SELF
         if libc.inotify_add_watch(fd, os.fsencode(directory), mask | _IN_ONLYDIR) < 0:
             raise _os_error(directory)
         yield _Watch(fd)
@@ -93,6 +93,9 @@ async def write_log(path: Path, write: Write, *, lines: int | None, follow: bool
                 stack.enter_context(log)
             if log is not None:
                 await _copy_new(log, path, write)
+                if not os.fstat(log.fileno()).st_nlink:
+                    log.close()  # an open file keeps the directory's end from being told
+                    log = None
 
 
 async def _copy_new(log: IO[bytes], path: Path, write: Write) -> None:

@@ -92,7 +92,7 @@ class Storage:
                 pool=volume.pool,
                 name=name,
                 format=volume.format or ImageFormat.QCOW2,
-                size=volume.size,
+                size=None if volume.size is None else int(volume.size),  # bytes, no text
                 backing=backing,
             )
         except StorageError as error:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+import sys
 from pathlib import Path
 
 from fake_host import ROOT, SOFT_KVM, plan_text
@@ -34,3 +36,21 @@ def make_lines(name: str) -> str:
     plan = plan_golden(name)
     words = make_argv(plan, Handles.from_numbers(plan), QEMU)
     return "".join(f"\n{word}" if word[0] == "-" else f" {word}" for word in words).strip() + "\n"
+
+
+def show(*, write: bool) -> bool:
+    """Show what differs from the files, rewrite them if asked to; whether they are right now."""
+    same = True
+    for name in find_names():
+        path = DIRECTORY / f"{name}.argv"
+        old, new = path.read_text() if path.exists() else "", make_lines(name)
+        before, after = old.splitlines(keepends=True), new.splitlines(keepends=True)
+        sys.stdout.writelines(difflib.unified_diff(before, after, path.name, f"{path.name} now"))
+        if write and old != new:
+            path.write_text(new)
+        same = same and (write or old == new)
+    return same
+
+
+if __name__ == "__main__":
+    sys.exit(not show(write="--write" in sys.argv[1:]))

@@ -6,7 +6,7 @@ import goldens
 import pytest
 import trio
 import trio.testing
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from qorch.console import Console
@@ -23,6 +23,7 @@ def test_an_echo_request_is_what_ping_sends():
 
 
 @given(st.integers(0, 0xFFFF), st.integers(0, 0xFFFF))
+@example(0xFFFF, 0xF800)  # folding the carry makes another carry
 def test_the_checksum_of_a_request_holds(identity, number):
     """All words together make 0xffff in ones' complement (RFC 1071)."""
     total = sum(struct.unpack("!4H", make_echo(identity, number)))
