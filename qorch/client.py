@@ -285,23 +285,38 @@ class Console:
         self.fileno = response.fileno
         self.take_buffered = response.take_buffered
         self.read_some = response.read_some
+        self.keyboard_fileno = upload.fileno
+
+    @property
+    def unsent(self) -> int:
+        """How many bytes wait until the guest takes them; try when `keyboard_fileno` can write."""
+        return self._upload.unsent
 
     def send(self, data: bytes) -> None:
-        """Type."""
-        try:
+        """Type, and wait while the guest does not take it."""
+        with _typing():
             self._upload.send(data)
-        except ConnectionError as error:
-            raise ClientError("failed", "the console takes no input any more") from error
+
+    def send_nowait(self, data: bytes = b"") -> None:
+        """Type without waiting: what the guest does not take yet is kept."""
+        with _typing():
+            self._upload.send_nowait(data)
 
     def finish(self) -> None:
         """Wait until all that was typed has arrived; nothing can be typed after that."""
-        try:
+        with _typing():
             response = self._upload.finish()
-        except (wire.NoAnswerError, wire.WireError) as error:
-            raise ClientError("failed", "the console takes no input any more") from error
         with response:
             if response.status >= 400:
                 raise ClientError.from_json(_parse(response)["error"])
+
+
+@contextlib.contextmanager
+def _typing() -> Iterator[None]:
+    try:
+        yield
+    except (ConnectionError, wire.NoAnswerError, wire.WireError) as error:
+        raise ClientError("failed", "the console takes no input any more") from error
 
 
 def _machine(name: str, *verb: str) -> str:

@@ -9,7 +9,7 @@ import attrs
 
 from qorch.paths import StateDir
 from qorch_net.host import HostNetwork
-from qorch_storage.image import ImageInfo
+from qorch_storage.info import ImageInfo
 
 
 @attrs.frozen(kw_only=True)

@@ -32,6 +32,7 @@ from qorch_net.process import (
     has_capability,
     send_signal,
     stop_processes,
+    wait_exiting,
     wait_process,
 )
 
@@ -121,6 +122,16 @@ class Service:
 
     def _start(self, lock: int) -> None:
         words = [self.program, f"--conf-file={self.directory / _CONFIG}"]
+        status, said = self._launch(words, lock)
+        if status == _ADDRESS_IN_USE:
+            # One that was killed a moment ago has lost its mark before it gives up its sockets.
+            wait_exiting(Path(self.program).name)
+            status, said = self._launch(words, lock)
+        if status:
+            raise NetError(f"{shlex.join(words)} failed: {said}", _hint(status))
+
+    def _launch(self, words: list[str], lock: int) -> tuple[int, str]:
+        """Run dnsmasq until it is a daemon; give its exit status and what it said."""
         environment = {VARIABLE: str(self.mark), "PATH": os.defpath, "LC_ALL": "C"}
         with os.fdopen(os.memfd_create("stderr"), "w+b") as output:
             try:
@@ -138,10 +149,8 @@ class Service:
                 raise NetError(f"cannot run {self.program}: {error.strerror}", _INSTALL) from error
             if not wait_process(process, _SECONDS_TO_START):
                 raise NetError(f"{shlex.join(words)} is not ready after {_SECONDS_TO_START} s")
-            if process.returncode:
-                output.seek(0)
-                said = output.read().decode(errors="replace").strip()
-                raise NetError(f"{shlex.join(words)} failed: {said}", _hint(process.returncode))
+            output.seek(0)
+            return process.returncode, output.read().decode(errors="replace").strip()
 
     def _write_each(self, files: Files) -> None:
         for name, content in files.items():

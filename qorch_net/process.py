@@ -82,6 +82,24 @@ def send_signal(pid: int, mark: Mark, number: signal.Signals) -> None:
             signal.pidfd_send_signal(process, number)
 
 
+def wait_exiting(program: str) -> None:
+    """Wait for processes of this program that have given up their memory, but not yet all else."""
+    for pid in _list_processes():
+        with suppress(OSError):
+            directory = _PROC / str(pid)
+            named = (directory / "comm").read_text().rstrip("\n") == program[:15]
+            if named and not (directory / "environ").read_bytes():
+                _wait_end(pid)
+
+
+def _wait_end(pid: int) -> None:
+    process = os.pidfd_open(pid)
+    try:
+        _has_ended(process, _SECONDS)
+    finally:
+        os.close(process)
+
+
 def wait_process(process: subprocess.Popen[bytes], seconds: float) -> bool:
     """Wait for a child, without polling; kill it and say False if it does not end in time."""
     pidfd = os.pidfd_open(process.pid)

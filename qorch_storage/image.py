@@ -11,6 +11,7 @@ from typing import Any
 import attrs
 
 from qorch_storage.errors import StorageError
+from qorch_storage.info import ImageInfo
 from qorch_storage.plan import SECTOR, Backing, ImageFormat, find_format
 from qorch_storage.qcow2 import MAGIC, MAX_CLUSTER, parse_header
 from qorch_storage.run import run
@@ -27,27 +28,6 @@ _MAGICS = (
     (0, b"LUKS\xba\xbe", ImageFormat.LUKS),
     (64, b"\x7f\x10\xda\xbe", ImageFormat.VDI),
 )
-
-
-@attrs.frozen(kw_only=True)
-class ImageInfo:
-    """One image as it is: sizes in bytes, names as its header has them.
-
-    `header_format` is what the first bytes look like. It says nothing about a raw image, whose
-    first bytes the guest writes: trust `format`, which was given.
-    """
-
-    path: Path
-    format: ImageFormat
-    header_format: ImageFormat
-    virtual_size: int
-    allocation: int
-    backing_file: str | None = None
-    backing_format: str | None = None
-    data_file: str | None = None
-    encrypted: bool = False
-    dirty: bool = False
-    corrupt: bool = False
 
 
 def find_image(path: Path, image_format: ImageFormat | None = None) -> ImageInfo | None:

@@ -19,12 +19,12 @@ from qorch_storage.files import (
     sync_directory,
 )
 from qorch_storage.image import (
-    ImageInfo,
     find_chain,
     find_header_format,
     find_image,
     resolve_backing,
 )
+from qorch_storage.info import ImageInfo
 from qorch_storage.plan import (
     Backing,
     ImageFormat,

@@ -49,6 +49,7 @@ LAYERS = [  # lowest first
     # -- qorch_storage: the same
     still("qorch_storage.errors"),
     still("qorch_storage.plan", "qorch_storage.qcow2"),
+    still("qorch_storage.info"),
     moving("qorch_storage.files", "qorch_storage.run"),
     moving("qorch_storage.image", "qorch_storage.seed"),
     moving("qorch_storage.pool"),

@@ -157,7 +157,8 @@ def _describe_group(group: ExceptionGroup[Exception]) -> dict[str, Any]:
         or [{"path": "", "message": each["message"], "hint": each["hint"]}]
     ]
     message = "\n".join(each["message"] for each in described)
-    return _describe(described[0]["kind"], message, None, problems)
+    hints = dict.fromkeys(each["hint"] for each in described if each["hint"])
+    return _describe(described[0]["kind"], message, "\n".join(hints) or None, problems)
 
 
 def _describe(

@@ -49,13 +49,13 @@ from qorch.api.body import (
 )
 from qorch.api.door import Door
 from qorch.api.follow import write_log
-from qorch.errors import InputError, NotFoundError, Problem
+from qorch.errors import InputError, MachineError, NotFoundError, Problem
 from qorch.load import load_text
 from qorch.units import Name
 
 if TYPE_CHECKING:
     from qorch.api.activity import Activity
-    from qorch.api.protocol import Supervisor
+    from qorch.api.protocol import Console, Supervisor
     from qorch.progress import Progress
     from qorch.spec import Spec
 
@@ -196,7 +196,7 @@ class _Api:
                 more = True
                 while more:
                     data, more = await receive_piece(request)
-                    await console.send(data)
+                    await _type(console, data)
                 nursery.cancel_scope.cancel()
         return Response(status_code=204)
 
@@ -253,6 +253,13 @@ class _Api:
 async def _cancel_when(event: trio.Event, scope: trio.CancelScope) -> None:
     await event.wait()
     scope.cancel()
+
+
+async def _type(console: Console, data: bytes) -> None:
+    try:
+        await console.send(data)
+    except (trio.BrokenResourceError, trio.ClosedResourceError):
+        raise MachineError("the machine has ended, and its console with it") from None
 
 
 async def _load(fields: dict[str, Any]) -> Spec:

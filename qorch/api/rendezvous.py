@@ -86,7 +86,7 @@ def meet(state: StateDir, *, patience: float = _PATIENCE) -> socket.socket | Cla
     """
     try:
         _make_directories(state)
-        with open(_open_lock(state.start_lock), "wb") as start_lock:  # noqa: PTH123  an fd
+        with open(_open_lock(state.start_lock), "wb") as start_lock:
             fcntl.flock(start_lock, fcntl.LOCK_EX)
             return _meet_locked(state, time.monotonic() + patience)
     except OSError as error:

@@ -16,6 +16,7 @@ import attrs
 import trio
 from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.config import Config
+from hypercorn.events import Event, Updated
 from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState
@@ -101,11 +102,24 @@ def _make_config() -> Config:
 
 
 class _Server(TCPServer):
-    """HTTP/1.1 only: after an upgrade to HTTP/2 Hypercorn does not notice that a client left."""
+    """One connection, without what Hypercorn does once its client has left.
+
+    It would keep the connection for another `keep_alive_timeout` and, after an upgrade to HTTP/2,
+    for ever.
+    """
+
+    _left = False
 
     async def _read_data(self) -> None:
         self.protocol.protocol._check_protocol = _stay  # type: ignore[method-assign,union-attr]  # noqa: SLF001
         await super()._read_data()
+        self._left = True
+        await self.idle_task.stop()
+
+    async def protocol_send(self, event: Event) -> None:
+        """Pass on what the protocol has to say, unless there is nobody to wait for any more."""
+        if not (self._left and isinstance(event, Updated)):
+            await super().protocol_send(event)
 
 
 async def _stay(_request: object) -> None:

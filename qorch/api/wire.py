@@ -8,10 +8,8 @@ until the connection ends is the body. Standard library only.
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING, Self
-
-if TYPE_CHECKING:
-    import socket
+import socket
+from typing import Self
 
 _CHUNK = 1 << 16
 _LARGEST_HEAD = 1 << 16
@@ -123,16 +121,37 @@ class Upload:
 
     def __init__(self, sock: socket.socket, method: str, path: str) -> None:
         self._socket = sock
+        self._unsent = bytearray()
         head = f"{method} {path} HTTP/1.1\r\nHost: qorch\r\nTransfer-Encoding: chunked\r\n\r\n"
         self._socket.sendall(head.encode())
 
+    def fileno(self) -> int:
+        """For select(2), when there is something unsent."""
+        return self._socket.fileno()
+
+    @property
+    def unsent(self) -> int:
+        """How many bytes wait until the other end takes them."""
+        return len(self._unsent)
+
     def send(self, data: bytes) -> None:
         """Send a piece; ConnectionError if nobody takes it any more."""
+        self._queue(data)
+        self._socket.sendall(self._unsent)
+        self._unsent.clear()
+
+    def send_nowait(self, data: bytes = b"") -> None:
+        """Send what can be sent without waiting, and keep the rest."""
+        self._queue(data)
+        with contextlib.suppress(BlockingIOError):
+            del self._unsent[: self._socket.send(self._unsent, socket.MSG_DONTWAIT)]
+
+    def _queue(self, data: bytes) -> None:
         if data:
-            self._socket.sendall(b"%x\r\n%b\r\n" % (len(data), data))
+            self._unsent += b"%x\r\n%b\r\n" % (len(data), data)
 
     def finish(self) -> Response:
         """End the body and read the head of the answer."""
         with contextlib.suppress(ConnectionError):
-            self._socket.sendall(b"0\r\n\r\n")
+            self._socket.sendall(self._unsent + b"0\r\n\r\n")
         return read_response(self._socket)

@@ -10,7 +10,9 @@ import sys
 
 def main() -> None:
     """Run the command line and exit with its status."""
-    from qorch.cli.errors import run
-    from qorch.cli.verbs import qorch
-
+    try:
+        from qorch.cli.errors import run
+        from qorch.cli.verbs import qorch
+    except KeyboardInterrupt:
+        sys.exit(130)
     sys.exit(run(qorch))

@@ -51,17 +51,15 @@ def open_client() -> Client:
 
 def read_document(file: str) -> Document:
     """A vm.toml by its path, or standard input as `-`. Raises ClientError."""
-    if file == "-":
-        return Document(text=sys.stdin.read(), directory=str(Path.cwd()), file="standard input")
-    path = Path(file)
+    path = Path.cwd() / "standard input" if file == "-" else Path(file)
     try:
-        text = path.read_text()
+        data = sys.stdin.buffer.read() if file == "-" else path.read_bytes()
+        text = data.decode()
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-        raise ClientError(
-            "input", f"{file}: {reason}", "qorch up FILE; vm.toml by default"
-        ) from error
-    return Document(text=text, directory=str(path.absolute().parent), file=file)
+        hint = "name the file, or go where a vm.toml is"
+        raise ClientError("input", f"{path}: {reason}", hint) from error
+    return Document(text, str(path.absolute().parent), path.name if file == "-" else file)
 
 
 def complete_machine(context: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:

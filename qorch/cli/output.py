@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any, Self
@@ -76,7 +77,8 @@ class Progress:
             print(f"{about}: {line['step']}", file=sys.stderr)
         else:
             self._clear()
-            text = f"{about}: {line['step']}"
+            columns = os.get_terminal_size(sys.stderr.fileno()).columns
+            text = f"{about}: {line['step']}"[: max(columns, 20) - 1]
             self._width = len(text)
             print(text, end="", file=sys.stderr, flush=True)
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import sys
 import time
+from functools import partial
 
 import click
 
+from qorch.cli.errors import for_each
 from qorch.cli.options import (
     SECONDS,
     file_argument,
@@ -143,8 +145,7 @@ def _word(value: object) -> str:
 def start(names: tuple[str, ...], *, wait: float | None) -> None:
     """Start machines that are defined."""
     with Progress() as progress, open_client() as client:
-        for name in names:
-            client.start_machine(name, wait=wait, report=progress)
+        for_each(names, partial(client.start_machine, wait=wait, report=progress))
 
 
 @qorch.command()
@@ -153,8 +154,7 @@ def start(names: tuple[str, ...], *, wait: float | None) -> None:
 def stop(names: tuple[str, ...], *, timeout: float | None) -> None:
     """Shut machines down: the guest is asked, and ended if it does not comply."""
     with Progress() as progress, open_client() as client:
-        for name in names:
-            client.stop_machine(name, grace=timeout, report=progress)
+        for_each(names, partial(client.stop_machine, grace=timeout, report=progress))
 
 
 @qorch.command()
@@ -164,8 +164,7 @@ def stop(names: tuple[str, ...], *, timeout: float | None) -> None:
 def restart(names: tuple[str, ...], *, timeout: float | None, wait: float | None) -> None:
     """Shut machines down and start them again as they are defined now."""
     with Progress() as progress, open_client() as client:
-        for name in names:
-            client.restart_machine(name, grace=timeout, wait=wait, report=progress)
+        for_each(names, partial(client.restart_machine, grace=timeout, wait=wait, report=progress))
 
 
 @qorch.command()
@@ -173,8 +172,7 @@ def restart(names: tuple[str, ...], *, timeout: float | None, wait: float | None
 def kill(names: tuple[str, ...]) -> None:
     """End machines at once, without asking their guests."""
     with Progress() as progress, open_client() as client:
-        for name in names:
-            client.kill_machine(name, report=progress)
+        for_each(names, partial(client.kill_machine, report=progress))
 
 
 @qorch.command()
@@ -183,8 +181,7 @@ def kill(names: tuple[str, ...]) -> None:
 def rm(names: tuple[str, ...], *, volumes: bool) -> None:
     """Stop and forget machines; their volumes stay unless --volumes is given."""
     with Progress() as progress, open_client() as client:
-        for name in names:
-            client.remove_machine(name, volumes=volumes, report=progress)
+        for_each(names, partial(client.remove_machine, volumes=volumes, report=progress))
 
 
 @qorch.command()

@@ -46,7 +46,7 @@ def update_lists() -> None:
     run("apt-get", "-q", "update", env=APT_ENVIRONMENT)
 
 
-def apt_get(*words: str, cwd: Path | None = None) -> None:
+def apt_get(*words: str, cwd: Path | None = None) -> str:
     """Run apt-get; where the lists are missing or too old for it, fetch them and try again.
 
     Guests may be built at the same time, and apt-get gives up when another one is at work.
@@ -56,10 +56,10 @@ def apt_get(*words: str, cwd: Path | None = None) -> None:
     cache.mkdir(parents=True, exist_ok=True)
     with open_lock(cache / ".apt.lock"):
         try:
-            run(*command, env=APT_ENVIRONMENT, cwd=cwd)
+            return run(*command, env=APT_ENVIRONMENT, cwd=cwd)
         except BuildError:
             update_lists()
-            run(*command, env=APT_ENVIRONMENT, cwd=cwd)
+            return run(*command, env=APT_ENVIRONMENT, cwd=cwd)
 
 
 def install_missing(needed: Mapping[str, str]) -> None:
@@ -102,11 +102,26 @@ def parse_dependency(listing: str, package: str, prefix: str) -> str:
 
 
 def download(package: str, directory: Path) -> Path:
-    """Fetch the .deb of a package in its newest version, install nothing."""
-    progress(f"fetching {package}")
-    # Without this apt warns that its own user cannot write to a directory of root's.
-    apt_get("-o", "APT::Sandbox::User=root", "download", package, cwd=directory)
-    debs = list(directory.glob(f"{package}_*.deb"))
-    if len(debs) != 1:
-        raise BuildError(f"apt-get download {package} left {len(debs)} files")
-    return debs[0]
+    """Fetch the .deb of a package in its newest version, unless it is in `directory`.
+
+    Nothing is installed. Older versions of it are removed from there.
+    """
+    name, size = parse_uris(apt_get("download", "--print-uris", package))
+    deb = directory / name
+    for other in directory.glob(f"{package}_*.deb"):
+        if other != deb or other.stat().st_size != size:
+            other.unlink()
+    if not deb.exists():
+        progress(f"fetching {package}")
+        # Without this apt warns that its own user cannot write to a directory of root's.
+        apt_get("-o", "APT::Sandbox::User=root", "download", package, cwd=directory)
+    return deb
+
+
+def parse_uris(listing: str) -> tuple[str, int]:
+    """Return the file name and size in the line `'URI' NAME SIZE HASH` that apt-get prints."""
+    for line in listing.splitlines():
+        if line.startswith("'"):
+            _, name, size, *_ = line.split()
+            return name, int(size)
+    raise BuildError(f"apt-get named no file:\n{listing}")

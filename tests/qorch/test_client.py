@@ -100,7 +100,12 @@ def test_verbs(client, served):
     [
         ("broken", "failed", "QEMU died at once: no such device", "correct the device"),
         ("nobody", "not-found", "there is no machine 'nobody'", "machines: web"),
-        ("crash", "failed", "internal error: secret of the house", "the supervisor's log says more"),
+        (
+            "crash",
+            "failed",
+            "internal error: secret of the house",
+            "the supervisor's log says more",
+        ),
         ("../run", "not-found", "there is no machine '../run'", None),
         ("", "not-found", "the control API says: Not Found", None),
         ("ü\ud800", "not-found", None, None),
@@ -216,7 +221,7 @@ def test_a_supervisor_that_dies_at_once(state, fake_command, pids):
 
 def test_a_program_that_cannot_be_run(state):
     """A supervisor that cannot even be started is an error, and the locks are free again."""
-    with pytest.raises(ClientError, match="cannot start a supervisor: .*No such file"):
+    with pytest.raises(ClientError, match=r"cannot start a supervisor: .*No such file"):
         Client(state, command=("/nonexistent/python",)).find_machines()
     claim = rendezvous.meet(state, patience=0)
     assert isinstance(claim, rendezvous.Claim)
@@ -320,7 +325,7 @@ def test_a_place_where_nothing_can_be_made(tmp_path, fake_command):
     """Directories that cannot be made are an error with the path."""
     (tmp_path / "file").touch()
     state = StateDir.from_directory(tmp_path / "file")
-    with pytest.raises(ClientError, match="cannot prepare .*file/run: "):
+    with pytest.raises(ClientError, match=r"cannot prepare .*file/run: "):
         Client(state, command=fake_command).find_machines()
 
 
@@ -381,7 +386,11 @@ def test_standard_library_only():
     code = "import sys, json, qorch.client; print(json.dumps(sorted(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
     tops = {name.split(".")[0] for name in json.loads(done.stdout)}
-    assert tops - {"qorch"} <= sys.stdlib_module_names | {"__main__", "sitecustomize", "_distutils_hack"}
+    assert tops - {"qorch"} <= sys.stdlib_module_names | {
+        "__main__",
+        "sitecustomize",
+        "_distutils_hack",
+    }
 
 
 def test_socket_is_for_one_user(state):

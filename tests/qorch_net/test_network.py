@@ -257,6 +257,18 @@ def wait(process):
     os.close(process)
 
 
+def test_address_that_is_just_being_given_up_is_no_failure(lab, tools, tmp_path):
+    """A dnsmasq that finds the address in use is tried a second time: the holder was ending."""
+    program = tmp_path / "dnsmasq"
+    program.write_text(
+        f'#!/bin/sh\nmkdir {tmp_path}/tried && exit 2\nexec /usr/sbin/dnsmasq "$@"\n'
+    )
+    program.chmod(0o755)
+    lab.ensure(lab.make_plan(), dnsmasq=program)
+    assert tools.resolve("web.lan", "192.168.133.1") == "192.168.133.150"
+    lab.remove()
+
+
 def test_two_networks_share_a_table(lab, tools):
     """One network's coming and going leaves the rules of the other as they are."""
     lab.ensure(lab.make_plan())

@@ -264,6 +264,12 @@ def test_dependency_of_a_metapackage():
         apt.parse_dependency("x\n", "x", "linux-image-")
 
 
+def test_file_of_a_package():
+    """The name under which apt stores a package is what apt says, escaped version and all."""
+    line = "'http://mirror/b.deb' busybox_1%3a1.35.0-4_amd64.deb 869608 SHA256:0"
+    assert apt.parse_uris(line) == ("busybox_1%3a1.35.0-4_amd64.deb", 869608)
+
+
 def test_sources_of_other_releases_are_left_out():
     """The guest gets this machine's sources of its own release, each once."""
     listing = """\

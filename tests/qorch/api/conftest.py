@@ -67,7 +67,9 @@ class Api:
 
     async def ask(self, method, path, body=None):
         """Send one well-formed request, HTTP/1.0 so that the answer ends with the connection."""
-        data = body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
+        data = (
+            body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
+        )
         head = f"{method} {path} HTTP/1.0\r\nContent-Length: {len(data)}\r\n\r\n".encode()
         return await self.read(await self.send(head + data))
 

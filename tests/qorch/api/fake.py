@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import math
 import os
 import socket
 import sys
@@ -173,7 +174,9 @@ class FakeSupervisor:
         self.listeners.add(send)
         try:
             with send, receive:
-                send.send_nowait({"time": 1.5, "machine": machine or "web", "event": "HELLO", "n": 1})
+                send.send_nowait(
+                    {"time": 1.5, "machine": machine or "web", "event": "HELLO", "n": 1}
+                )
                 yield receive
         finally:
             self.listeners.discard(send)
@@ -201,7 +204,7 @@ async def run_fake(supervisor, listener, started=lambda _activity: None, *, ling
     async with trio.open_nursery() as nursery:
         activity: Activity = await nursery.start(run_api, supervisor, listener)
         started(activity)
-        await (trio.sleep_forever() if linger is None else activity.wait_quiet(linger))
+        await activity.wait_quiet(math.inf if linger is None else linger)
         nursery.cancel_scope.cancel()
 
 

@@ -107,7 +107,9 @@ async def test_wrong_bodies(api, data, message):
 @pytest.mark.parametrize("length", [body.LARGEST + 1, 1 << 40])
 async def test_large_body(api, length):
     """A body that is too large is refused, however much of it comes."""
-    stream = await api.send(b"POST /v1/up HTTP/1.1\r\nHost: q\r\nContent-Length: %d\r\n\r\n" % length)
+    stream = await api.send(
+        b"POST /v1/up HTTP/1.1\r\nHost: q\r\nContent-Length: %d\r\n\r\n" % length
+    )
     assert (await send_endlessly(api, stream, b"x" * 65536)).status == 413
 
 
@@ -161,8 +163,10 @@ async def test_body_that_does_not_come(api, monkeypatch):
         b"GET / HTTP/1.1\r\nX: " + b"x" * 100_000,
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0" * 50,
         b"GET / HTTP/1.1\r\nHost: q\r\nUpgrade: h2c\r\nHTTP2-Settings: ?\r\n\r\n",
-        b"GET /v1/events HTTP/1.1\r\nHost: q\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n",
+        (
+            b"GET /v1/events HTTP/1.1\r\nHost: q\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+        ),
     ],
 )
 async def test_garbage(api, raw, caplog):

@@ -2,6 +2,7 @@
 
 import functools
 import json
+import os
 
 import pytest
 import trio
@@ -145,6 +146,21 @@ async def test_many_clients(api):
                 nursery.start_soon(leave, number)
     assert answers == [200] * 100
     await wait_idle(api.activity)
+
+
+async def test_nothing_is_kept_for_clients_that_left(api):
+    """A connection that its client closed is closed here at once, whatever it was used for."""
+    before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208
+    await (await api.connect()).aclose()
+    await (await api.send(b"GET /v1/mach")).aclose()
+    await api.ask("GET", "/v1/machines")
+    kept = await api.send(b"GET /v1/machines HTTP/1.1\r\nHost: q\r\n\r\n")
+    await read_until(kept, b'"uptime"')
+    await kept.aclose()
+    await (await api.send(START)).aclose()
+    with trio.fail_after(serve.KEEP_ALIVE / 2):
+        while len(os.listdir("/proc/self/fd")) > before:  # noqa: PTH208
+            await trio.lowlevel.checkpoint()
 
 
 async def test_quiet_needs_time(autojump_clock):
