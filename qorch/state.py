@@ -8,7 +8,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import attrs
 from cattrs import Converter
@@ -67,11 +67,19 @@ def write_json(path: Path, value: object) -> None:
 def read_json(path: Path, kind: type[T]) -> T:
     """Read what `write_json` wrote. Raises QorchError, naming the file, if it does not fit."""
     try:
-        return _converter().structure(json.loads(path.read_text()), kind)
+        return _converter().structure(_current(json.loads(path.read_text())), kind)
     except Exception as error:
         raise QorchError(
             f"{path} cannot be read: {error}", "it was written by another version, or damaged"
         ) from error
+
+
+def _current(data: dict[str, Any]) -> dict[str, Any]:
+    """Stored data as this version writes it; the place to convert what older ones wrote."""
+    version = data.get("version", VERSION)
+    if version != VERSION:
+        raise ValueError(f"its version is {version}, not {VERSION}")
+    return data
 
 
 @attrs.frozen

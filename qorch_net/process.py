@@ -86,10 +86,16 @@ def wait_exiting(program: str) -> None:
     """Wait for processes of this program that have given up their memory, but not yet all else."""
     for pid in _list_processes():
         with suppress(OSError):
-            directory = _PROC / str(pid)
-            named = (directory / "comm").read_text().rstrip("\n") == program[:15]
-            if named and not (directory / "environ").read_bytes():
+            name = (_PROC / str(pid) / "comm").read_text().rstrip("\n")
+            if name == program[:15] and not _has_memory(pid):
                 _wait_end(pid)
+
+
+def _has_memory(pid: int) -> bool:
+    try:
+        return bool((_PROC / str(pid) / "environ").read_bytes())
+    except ProcessLookupError:  # what newer kernels say instead of nothing
+        return False
 
 
 def _wait_end(pid: int) -> None:

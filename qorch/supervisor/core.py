@@ -48,6 +48,7 @@ from qorch.supervisor.events import Events
 from qorch.supervisor.networks import Networks
 from qorch.supervisor.views import make_details, make_row
 from qorch.units import Name
+from qorch_net.errors import NetError
 from qorch_storage.pool import DirPool
 
 _ADOPT_DEADLINE = 10.0  # seconds for a QEMU found running to answer
@@ -277,17 +278,19 @@ class Supervisor:
 
     def _watch_network(self, name: Name) -> None:
         async def repair() -> None:
-            report = functools.partial(self._note_network, name)
-            if name in self._networks.up:
+            report = functools.partial(self._note_repair, name)
+            try:
                 await self._networks.ensure(name, self._plans, report)
+            except NetError as error:  # tried again after a while
+                self._emit_network("NETWORK_BROKEN", name, error=error.message)
 
-        async def watch() -> None:
-            await self._networks.watch(name, repair)
+        self._tasks.send_nowait(functools.partial(self._networks.watch, name, repair))
 
-        self._tasks.send_nowait(watch)
+    def _note_repair(self, name: Name, progress: Progress) -> None:
+        self._emit_network("NETWORK_REPAIRED", name, step=progress.step)
 
-    def _note_network(self, name: Name, progress: Progress) -> None:
-        self._events.emit_nowait("", "NETWORK_REPAIRED", {"network": name, "step": progress.step})
+    def _emit_network(self, event: str, name: Name, **data: object) -> None:
+        self._events.emit_nowait("", event, {"network": name, **data})
 
     async def _make_volumes(self, plan: Plan, report: Report, undo: AsyncExitStack) -> None:
         """The document's own volumes; those of a single disk are made with their machine."""
@@ -348,7 +351,7 @@ class Supervisor:
 
     async def _take_down(self, name: Name, report: Report) -> None:
         await self._networks.remove(name, report)
-        self._events.emit_nowait("", "NETWORK_DOWN", {"network": name})
+        self._emit_network("NETWORK_DOWN", name)
 
     async def _tidy_networks(self, report: Report) -> None:
         """Remove built-in networks that nobody uses; the others forget who was removed."""

@@ -6,7 +6,7 @@ qorch_net works synchronously; each of its calls runs in a thread, one call at a
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from pathlib import Path
 
 import attrs
@@ -17,7 +17,6 @@ from qorch.plan import MachinePlan, add_leases
 from qorch.progress import Progress, Report
 from qorch.state import NetworkDefinition
 from qorch.units import Name
-from qorch_net.errors import NetError
 
 _RESTART_DELAY = 1.0  # seconds before a dnsmasq that died is started again
 
@@ -29,7 +28,7 @@ class Networks:
     state: StateDir
     dnsmasq: Path
     defined: dict[Name, NetworkDefinition]
-    up: set[Name] = attrs.field(factory=set)
+    up: dict[Name, object] = attrs.field(factory=dict)  # a token for each time it came up
     _turn: trio.Lock = attrs.field(factory=trio.Lock)
 
     async def ensure(
@@ -49,7 +48,7 @@ class Networks:
 
         async with self._turn:
             await trio.to_thread.run_sync(ensure)
-            self.up.add(name)
+            self.up.setdefault(name, object())
 
     async def remove(self, name: Name, report: Report) -> None:
         """Take a network down. Raises NetError."""
@@ -64,7 +63,7 @@ class Networks:
             )
 
         async with self._turn:
-            self.up.discard(name)
+            self.up.pop(name, None)
             await trio.to_thread.run_sync(remove)
 
     async def adopt(self, machines: Mapping[Name, MachinePlan], report: Report) -> None:
@@ -85,17 +84,18 @@ class Networks:
             if name in present:
                 await self.ensure(name, machines, report)
 
-    async def watch(self, name: Name, repair: Callable[[], object]) -> None:
+    async def watch(self, name: Name, repair: Callable[[], Awaitable[None]]) -> None:
         """Wait for the end of a network's dnsmasq; have it started again while it is wanted."""
         from qorch_net.dnsmasq import find_dnsmasq  # noqa: PLC0415
 
-        while name in self.up:
+        token = self.up.get(name)
+        while token is not None and self.up.get(name) is token:
             pids = await trio.to_thread.run_sync(find_dnsmasq, self.state.owner)
             if name in pids:
                 await _wait_pid(pids[name])
             await trio.sleep(_RESTART_DELAY)
-            if name in self.up:
-                repair()
+            if self.up.get(name) is token:
+                await repair()
 
 
 def _from_thread(name: Name, report: Report) -> Callable[[str], None]:
@@ -114,6 +114,3 @@ async def _wait_pid(pid: int) -> None:
         await trio.lowlevel.wait_readable(pidfd)
     finally:
         os.close(pidfd)
-
-
-__all__ = ["NetError", "Networks"]

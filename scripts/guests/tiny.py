@@ -2,6 +2,15 @@
 
 What it does is in files/tiny/root, which is its root file system as it stands; etc/start comes
 first. The same packages give the same bytes.
+
+It boots with `-kernel vmlinuz -initrd initrd.gz -append "$(cat cmdline)"` on pc, q35 and microvm,
+and has drivers for virtio on PCI and MMIO. On microvm it needs ACPI (QEMU's default there), by
+which this kernel finds virtio-mmio devices, and under TCG one word more:
+
+    tsc_early_khz=2596138        the "cpu MHz" of the host's /proc/cpuinfo, times 1000
+
+A microvm has no clock but TSC and PIT. When the host is busy, Linux cannot measure one by the
+other and then waits for ever, before its first line. Under KVM it is told the frequency.
 """
 
 import gzip

@@ -1,0 +1,97 @@
+"""Networks as the supervisor keeps them: repaired, shared, taken down."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from qorch.testing import Host
+
+pytestmark = pytest.mark.live
+
+ROOT = Path(__file__).parents[2]
+DOCUMENT = """
+    [vm.{name}]
+    memory = "64MiB"
+    accel = "tcg"
+    ready = {{ console = "^GUEST-UP" }}
+
+    [[vm.{name}.disk]]
+    path = "{disk}"
+
+    [[vm.{name}.nic]]
+"""
+
+
+def find_dnsmasq(host: Host) -> list[int]:
+    """The pids of this host's dnsmasq processes, as `pgrep` would find them by their mark."""
+    mark = f"QORCH_OWNER={host.state.owner}:network/".encode()
+    found = []
+    for entry in Path("/proc").iterdir():
+        try:
+            if entry.name.isdigit() and mark in (entry / "environ").read_bytes():
+                found.append(int(entry.name))
+        except OSError:
+            continue
+    return found
+
+
+def test_dnsmasq_is_started_again(qorch_host: Host, bios_disk: Path) -> None:
+    """A dnsmasq that dies is noticed and started again."""
+    qorch_host.up(DOCUMENT.format(name="web", disk=bios_disk))
+    before = find_dnsmasq(qorch_host)
+    assert before
+    with qorch_host.client.open_events() as events:
+        for pid in before:
+            os.kill(pid, signal.SIGKILL)
+        assert any(
+            (event["event"], event.get("step")) == ("NETWORK_REPAIRED", "dnsmasq")
+            for event in events
+        )
+    assert qorch_host.machine("web").show()["state"] == "running"
+
+
+def test_builtin_network_goes_with_its_last_machine(
+    qorch_host: Host, bios: Path, tmp_path: Path
+) -> None:
+    """Two machines on the built-in network: it stays with one and goes with the other."""
+    texts = []
+    for name in ("one", "two"):
+        disk = tmp_path / f"{name}.raw"
+        disk.write_bytes((bios / "disk.img").read_bytes())
+        texts.append(DOCUMENT.format(name=name, disk=disk))
+        qorch_host.up(texts[-1])
+    ips = {row["name"]: row["ips"][0] for row in qorch_host.client.find_machines()}
+    assert len(set(ips.values())) == 2
+    qorch_host.down(texts[0])
+    qorch_host.run("ping", "-c1", "-W5", ips["two"])
+    qorch_host.down(texts[1])
+    assert qorch_host.find_leftovers() == []
+
+
+def test_forwarding_is_put_back(qorch_host: Host, bios_disk: Path) -> None:
+    """IPv4 forwarding is on while a NAT network is up and off again afterwards."""
+    text = DOCUMENT.format(name="web", disk=bios_disk)
+    show = ("cat", "/proc/sys/net/ipv4/ip_forward")
+    assert qorch_host.run(*show).stdout == "0\n"
+    qorch_host.up(text)
+    assert qorch_host.run(*show).stdout == "1\n"
+    qorch_host.down(text)
+    assert qorch_host.run(*show).stdout == "0\n"
+
+
+def test_embed(qorch_host: Host, tiny: Path) -> None:
+    """examples/embed.py runs the demo's machine in its own process and leaves nothing."""
+    assert (tiny / "vmlinuz").exists()
+    done: subprocess.CompletedProcess[str] = qorch_host.run(
+        sys.executable, ROOT / "examples" / "embed.py", check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "hostname: web" in done.stdout
+    assert "'affinity': [1]" in done.stdout
+    assert qorch_host.find_leftovers() == []
