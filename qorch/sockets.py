@@ -37,8 +37,11 @@ def bind_unix(path: Path) -> socket.socket:
 
 
 def connect_unix(path: Path) -> socket.socket:
-    """A socket connected to `path`; never waits, since a Unix socket's backlog takes it at once."""
-    client = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    """A non-blocking socket connected to `path`: the listener's backlog takes it at once.
+
+    Raises OSError; with EAGAIN when the backlog is full, since nothing tells when to try again.
+    """
+    client = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     try:
         with _short(path) as name:
             client.connect(name)

@@ -12,6 +12,7 @@ qemu-system-x86 qemu-utils dnsmasq-base
 iproute2 nftables iputils-ping openssh-client util-linux procps
 gcc binutils libc6-dev busybox-static
 mmdebstrap debian-archive-keyring e2fsprogs dosfstools mtools grub-common
+libarchive-tools
 "
 
 say() {

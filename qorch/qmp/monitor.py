@@ -19,7 +19,6 @@ stopped loses its monitor as a matter of course, and that must not cancel those 
 
 from __future__ import annotations
 
-import os
 import socket
 from array import array
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
@@ -33,6 +32,7 @@ import trio
 from qorch.qmp.errors import CommandError, ConnectError, MonitorLostError, ProtocolError
 from qorch.qmp.listener import Listener
 from qorch.qmp.session import Event, Failure, Greeting, Message, Reply, Session, State
+from qorch.sockets import connect_unix
 
 # Called with every line as it goes out or comes in, without its newline; must not raise.
 Transcript = Callable[[Literal["sent", "received"], bytes], None]
@@ -302,17 +302,8 @@ def _sole(group: BaseExceptionGroup[BaseException]) -> BaseException:
 
 
 def _connect(path: Path) -> trio.SocketStream:
-    # Through its directory: sun_path has 108 bytes. Not by trio: when the queue of a Unix socket
-    # is full, connect() says EAGAIN, and nothing tells when to try again.
-    flags = socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
-    sock = socket.socket(socket.AF_UNIX, flags)
     try:
-        folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            sock.connect(f"/proc/self/fd/{folder}/{path.name}")
-        finally:
-            os.close(folder)
+        sock = connect_unix(path)
     except OSError as error:
-        sock.close()
         raise ConnectError(f"no QEMU monitor answers at {path}: {error.strerror}") from error
     return trio.SocketStream(trio.socket.from_stdlib_socket(sock))

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import io
 import os
-import shutil
 import subprocess
 import time
 from contextlib import suppress
-from pathlib import Path
 
 import pycdlib
 import pytest
@@ -70,7 +68,6 @@ def test_label(tmp_path):
     assert shown.split() == ["cidata", "iso9660"]
 
 
-@pytest.mark.skipif(not shutil.which("bsdtar"), reason="bsdtar is not installed")
 def test_other_reader(tmp_path):
     """A reader that is not pycdlib finds the same files."""
     files = CLASSIC | OTHERS
@@ -79,24 +76,6 @@ def test_other_reader(tmp_path):
     words = ["bsdtar", "-C", tmp_path / "out", "-xf", tmp_path / "seed.iso"]
     subprocess.run(words, check=True, env=os.environ | {"LC_ALL": "C.UTF-8"})
     assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == files
-
-
-@pytest.mark.skipif(
-    os.geteuid() != 0 or "iso9660" not in Path("/proc/filesystems").read_text(),
-    reason="mounting needs root and a kernel with iso9660",
-)
-@pytest.mark.parametrize("options", ["ro", "ro,norock"])
-def test_mounted_by_the_kernel(tmp_path, options):
-    """The kernel, as a guest does, finds the files through either extension."""
-    files = CLASSIC | OTHERS
-    seed, there, copy = tmp_path / "seed.iso", tmp_path / "there", tmp_path / "copy"
-    make_seed(seed, files)
-    there.mkdir()
-    script = f"mount -o loop,{options},iocharset=utf8 {seed} {there} && cp -r {there} {copy}"
-    subprocess.run(["unshare", "-m", "sh", "-c", script], check=True)
-    assert {path.name: path.read_bytes() for path in copy.iterdir()} == files
-    attached = subprocess.run(["losetup", "-j", seed], capture_output=True, text=True, check=True)
-    assert attached.stdout == ""
 
 
 def test_same_bytes_at_any_time_and_place(monkeypatch):
