@@ -39,10 +39,10 @@ def raw_terminal(fd: int) -> Iterator[None]:
     before = termios.tcgetattr(fd)
     handlers = {number: signal.signal(number, _exit) for number in (signal.SIGTERM, signal.SIGHUP)}
     try:
-        tty.setraw(fd)
+        tty.setraw(fd, termios.TCSANOW)  # what was typed already counts
         yield
     finally:
-        termios.tcsetattr(fd, termios.TCSADRAIN, before)
+        termios.tcsetattr(fd, termios.TCSANOW, before)
         for number, handler in handlers.items():
             signal.signal(number, handler)
 
@@ -51,7 +51,7 @@ def _exit(number: int, _frame: FrameType | None) -> NoReturn:
     sys.exit(128 + number)
 
 
-def connect(console: Console, escape: bytes) -> None:
+def connect(console: Console, escape: bytes, greeting: str) -> None:
     """Pass keys and output until the escape key, or until the machine ends.
 
     Input that is no terminal is typed to its end; the output then goes on until the machine ends.
@@ -62,6 +62,8 @@ def connect(console: Console, escape: bytes) -> None:
     is_terminal = os.isatty(keyboard)
     typing = True
     with raw_terminal(keyboard):
+        if is_terminal:
+            print(greeting, end="\r\n", file=sys.stderr, flush=True)
         _write(screen, console.take_buffered())
         while True:
             listen = typing and (is_terminal or console.unsent < _MOST_UNSENT)

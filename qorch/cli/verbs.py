@@ -196,11 +196,9 @@ def console(name: str, *, escape: str) -> None:
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--escape") from None
     with open_client() as client, client.open_console(name) as serial:
-        if sys.stdin.isatty():
-            print(f"Connected to {name}; {escape} leaves.", file=sys.stderr)
-        connect(serial, key)
+        connect(serial, key, f"Connected to {name}; {escape} leaves.")
     if sys.stdin.isatty():
-        print(f"\r\nLeft {name}.", file=sys.stderr)
+        print(f"\nLeft {name}.", file=sys.stderr)
 
 
 @qorch.command()
