@@ -14,7 +14,8 @@ MARK = Mark("0badcafe", "network/lan")
 
 def start(*words):
     """Start a marked process."""
-    return subprocess.Popen(words, env={VARIABLE: str(MARK)}, stdin=subprocess.PIPE)
+    pipe = subprocess.PIPE
+    return subprocess.Popen(words, env={VARIABLE: str(MARK)}, stdin=pipe, stdout=pipe)
 
 
 def test_marked_process_is_found_and_stopped():
@@ -36,9 +37,11 @@ def test_process_that_ignores_sigterm_is_killed(monkeypatch):
     """SIGKILL follows when SIGTERM is not heard."""
     monkeypatch.setattr("qorch_net.process._SECONDS", 0.1)
     process = start("sh", "-c", "trap '' TERM; echo; read line")
+    process.stdout.readline()
     stop_processes(MARK)
     assert find_processes(MARK.owner) == ()
-    process.communicate()
+    process.stdout.close()
+    process.wait()
 
 
 def test_ended_process_keeps_nobody_waiting():
@@ -48,4 +51,5 @@ def test_ended_process_keeps_nobody_waiting():
     os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
     wait_exiting("cat")
     assert find_processes(MARK.owner) == ()
+    process.stdout.close()
     process.wait()

@@ -4,7 +4,7 @@ import re
 import subprocess
 import sys
 
-SLOW = {"asyncio", "email", "http", "rich", "ssl", "subprocess", "tempfile", "unittest", "urllib"}
+SLOW = {"asyncio", "email", "http", "rich", "ssl", "subprocess", "tempfile", "unittest"}
 
 
 def find_modules(qorch, *words):
