@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -40,6 +39,8 @@ class StateDir(NamedTuple):
     @property
     def owner(self) -> str:
         """The mark on everything this supervisor makes on the host: eight hex digits."""
+        import hashlib  # noqa: PLC0415  4 ms that most commands do without
+
         return hashlib.sha256(os.fsencode(self.data)).hexdigest()[:8]
 
     @property
