@@ -7,13 +7,11 @@ supervisor finds it by its mark and removes it.
 
 from __future__ import annotations
 
-import fcntl
 import functools
 import os
-import shutil
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
-from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager, suppress
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from contextlib import AsyncExitStack, ExitStack, contextmanager
 from pathlib import Path
 
 import attrs
@@ -587,91 +585,8 @@ async def _kill(process: Process) -> None:
     process.close()
 
 
-@contextmanager
-def _hold(state: StateDir, lock: int | None = None) -> Iterator[None]:
-    """Be the only supervisor of a state directory; `lock` is an inherited fd that says so."""
-    with ExitStack() as stack:
-        if lock is None:
-            state.run.mkdir(parents=True, exist_ok=True, mode=0o700)
-            state.data.mkdir(parents=True, exist_ok=True, mode=0o700)
-            lock = os.open(state.supervisor_lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        stack.callback(os.close, lock)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise QorchError(
-                f"another supervisor runs with the state in {state.data}",
-                "talk to that one (qorch ls), or choose another --state-dir",
-            ) from None
-        try:
-            yield
-        finally:
-            _tidy_run(state)
-
-
-def _tidy_run(state: StateDir) -> None:
-    """Leave no run directory behind if nothing runs; whoever waits for our lock looks again."""
-    for directory in (state.run / "vm", state.run / "network"):
-        with suppress(OSError):
-            directory.rmdir()
-    locks = {state.start_lock, state.supervisor_lock}
-    if set(state.run.iterdir()) <= locks:
-        for lock in locks:
-            lock.unlink(missing_ok=True)
-        with suppress(OSError):
-            state.run.rmdir()
-
-
 def _from_thread(kind: str, name: str, report: Report) -> Callable[[str], None]:
     def tell(step: str) -> None:
         trio.from_thread.run_sync(report, Progress(kind, name, step))
 
     return tell
-
-
-async def _run_tasks(
-    tasks: trio.MemoryReceiveChannel[Task],
-    *,
-    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
-) -> None:
-    async with trio.open_nursery() as nursery:
-        task_status.started()
-        async for task in tasks:
-            nursery.start_soon(task)
-
-
-@asynccontextmanager
-async def open_supervisor(
-    state: StateDir | Path | None = None,
-    *,
-    report: Report = ignore,
-    transcripts: Callable[[str], Transcript] | None = None,
-    lock: int | None = None,
-) -> AsyncIterator[Supervisor]:
-    """A supervisor in the caller's own trio program; machines run on when the block ends.
-
-    `state` is a directory to keep everything in; by default the places are those of the command
-    line. `transcripts` gives a QMP transcript to each machine, by name. `lock` is an fd of the
-    locked supervisor.lock, if the caller has it already. Raises QorchError if another supervisor
-    has the state directory.
-    """
-    if state is None:
-        state = StateDir.from_environment(os.environ, euid=os.geteuid())
-    elif isinstance(state, Path):
-        state = StateDir.from_directory(state)
-    send, receive = trio.open_memory_channel[Task](100_000)
-    supervisor = Supervisor(
-        state,
-        Path(shutil.which("qemu-system-x86_64") or "qemu-system-x86_64"),
-        transcripts,
-        send,
-        Store(state),
-        Networks(state, Path("dnsmasq"), {}),
-    )
-    with _hold(state, lock):
-        state.default_pool.parent.mkdir(parents=True, exist_ok=True)
-        async with open_nursery() as nursery:
-            await nursery.start(_run_tasks, receive)
-            await supervisor.adopt(report)
-            yield supervisor
-            nursery.cancel_scope.cancel()
