@@ -129,6 +129,16 @@ def _new_volume(volume: DiskSpec | VolumeSpec) -> Iterator[Problem]:
 
 
 def _network(network: NetworkSpec) -> Iterator[Problem]:
+    yield from _bridge(network)
+    if network.subnet is not None:
+        yield from _subnet(network, network.subnet)
+        return
+    for key in ("gateway", "dhcp"):
+        if getattr(network, key) is not None:
+            yield Problem(f".{key}", "goes with a subnet", "give subnet = …, too")
+
+
+def _bridge(network: NetworkSpec) -> Iterator[Problem]:
     if network.bridge is not None and not re.fullmatch(r"[A-Za-z0-9_.-]+", network.bridge):
         yield Problem(".bridge", f"{network.bridge!r} is no interface name")
     elif network.bridge is not None and len(network.bridge) > _MAX_INTERFACE_NAME:
@@ -137,12 +147,11 @@ def _network(network: NetworkSpec) -> Iterator[Problem]:
             f"{network.bridge!r} is longer than an interface name can be",
             f"use at most {_MAX_INTERFACE_NAME} characters",
         )
-    subnet = network.subnet
-    if subnet is None:
-        for key in ("gateway", "dhcp"):
-            if getattr(network, key) is not None:
-                yield Problem(f".{key}", "goes with a subnet", "give subnet = …, too")
-        return
+
+
+def _subnet(network: NetworkSpec, subnet: IPv4Network) -> Iterator[Problem]:
+    if subnet.is_multicast or subnet.is_reserved or subnet.is_unspecified:
+        yield Problem(".subnet", f"{subnet} is not for hosts", "take one of 192.168.0.0/16")
     if subnet.prefixlen > 30:
         yield Problem(".subnet", f"{subnet} has no room for a guest")
     ends = {"dhcp.start": network.dhcp.start, "dhcp.end": network.dhcp.end} if network.dhcp else {}

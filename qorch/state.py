@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -50,17 +51,22 @@ def _converter() -> Converter:
 
 def write_json(path: Path, value: object) -> None:
     """Write a value so that a reader, or a crash, sees the old file or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(_converter().unstructure(value), indent=1)
     temporary = path.with_name(f".{path.name}.new")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("w") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
+    except BaseException as error:
+        with suppress(OSError):
+            temporary.unlink()
+            path.parent.rmdir()
+        if isinstance(error, OSError):
+            hint = "make space, or choose another --state-dir"
+            raise QorchError(f"cannot write {path}: {error.strerror}", hint) from error
         raise
 
 

@@ -140,6 +140,9 @@ def describe_error(error: Exception) -> dict[str, Any]:
 
 
 def _describe_internal(error: Exception) -> dict[str, Any]:
+    if isinstance(error, OSError) and error.strerror:
+        about = f"{error.filename}: " if error.filename else ""
+        return _describe("failed", f"{about}{error.strerror}", "see space and rights there")
     _log.error("internal error", exc_info=error)
     reason = " ".join(str(error).split()) or type(error).__name__
     return _describe("failed", f"internal error: {reason}", "the supervisor's log says more")

@@ -39,9 +39,18 @@ SECONDS = Seconds()
 def find_state(context: click.Context) -> StateDir:
     """The state directory this command line is about."""
     directory = context.find_root().params.get("state_dir")
-    if directory:
+    if directory is not None:
+        _check_directory(directory)
         return StateDir.from_directory(Path(directory))
     return StateDir.from_environment(os.environ, euid=os.geteuid())
+
+
+def _check_directory(directory: str) -> None:
+    """An empty name would mean the host's own; dnsmasq's configuration cannot hold the others."""
+    if not directory or '"' in directory or not directory.isprintable():
+        raise click.BadParameter(
+            f"{directory!r} is no directory to keep state in", param_hint="--state-dir"
+        )
 
 
 def open_client() -> Client:
@@ -57,7 +66,8 @@ def read_document(file: str) -> Document:
         text = data.decode()
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-        hint = "name the file, or go where a vm.toml is"
+        missing = isinstance(error, FileNotFoundError)
+        hint = "name the file, or go where a vm.toml is" if missing else None
         raise ClientError("input", f"{path}: {reason}", hint) from error
     return Document(text, str(path.absolute().parent), path.name if file == "-" else file)
 

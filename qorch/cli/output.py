@@ -85,8 +85,11 @@ class Progress:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_exc: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_exc: object) -> None:
         self._clear()
+        if kind is KeyboardInterrupt:
+            note = "note: interrupted here; what was asked for goes on in the supervisor"
+            print(note, file=sys.stderr)
 
     def _clear(self) -> None:
         if self._width:

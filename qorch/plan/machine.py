@@ -15,7 +15,7 @@ from qorch.pci import SPARE_PORTS, make_root_ports
 from qorch.plan.seed import make_seed_files
 from qorch.plan.storage import Storage
 from qorch.plan.values import Defined, DiskPlan, MachinePlan, NicPlan, Note, SeedPlan
-from qorch.spec import Accel, MachineSpec, MachineType, NicSpec
+from qorch.spec import DEFAULT_NETWORK, Accel, MachineSpec, MachineType, NicSpec
 from qorch.units import Mac, Name
 from qorch_net.errors import NetError
 from qorch_net.plan import NetworkPlan, TapPlan, make_interface_name, pick_address
@@ -160,7 +160,7 @@ def _plan_nics(
         network = networks.get(nic.network)
         if network is None:
             if f"network.{nic.network}" not in {problem.path for problem in problems}:
-                known = ", ".join(networks) or "none"
+                known = ", ".join(sorted({*networks, DEFAULT_NETWORK}))
                 problems.append(
                     Problem(
                         f"{path}.network",

@@ -150,7 +150,7 @@ nic = [{ network = "lan" }]
     problems = refuse(text)
     assert problems["vm.web.disk[0].pool"].hint == "known pools: default"
     assert problems["vm.web.disk[1].volume"].message == "there is no volume 'data' in this file"
-    assert problems["vm.web.nic[0].network"].hint.startswith("known networks: office;")
+    assert problems["vm.web.nic[0].network"].hint.startswith("known networks: default, office;")
 
 
 def test_pins_must_be_cpus_of_the_host():
