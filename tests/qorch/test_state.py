@@ -115,7 +115,7 @@ def test_a_write_that_fails_leaves_the_old_file(store):
     ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (16, limits[1]))  # a disk that is full
     try:
-        with pytest.raises(QorchError, match="cannot write .*File too large"):
+        with pytest.raises(QorchError, match=r"cannot write .*File too large"):
             write_json(path, plan)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
