@@ -15,7 +15,16 @@ from qorch.errors import MachineError
 from qorch.paths import StateDir
 from qorch.plan import MachinePlan
 from qorch.process import Process
-from qorch.qmp import CommandError, Event, Listener, Monitor, QmpError, Transcript, open_monitor
+from qorch.qmp import (
+    CommandError,
+    Event,
+    EventsLostError,
+    Listener,
+    Monitor,
+    QmpError,
+    Transcript,
+    open_monitor,
+)
 
 _BUTTON_AGAIN = 5.0  # seconds; a guest that was still booting has not felt the button
 _LADDER_STEP = 5.0  # seconds for QEMU to obey `quit`, and SIGTERM after it
@@ -114,10 +123,10 @@ class Machine:
                 await self._settle()
                 task_status.started()
                 await self._watch()
-        except QmpError as error:
+        except (QmpError, OSError) as error:  # OSError: gone before we could connect
             with trio.move_on_after(1):
-                await self._wait_exit()
-            words = self.last_words or error.message
+                await self.wait_exit()
+            words = self.last_words or str(error)
             raise MachineError(f"QEMU for {self.plan.name} ended: {words}") from error
         finally:
             self._monitor = self._console = None
@@ -150,20 +159,31 @@ class Machine:
             with self.monitor.listen() as events:
                 nursery.start_soon(self._follow_events, events)
                 nursery.start_soon(self.console.run)
-                await self._wait_exit()
+                await self.wait_exit()
                 nursery.cancel_scope.cancel()
 
-    async def _wait_exit(self) -> None:
+    async def wait_exit(self) -> None:
+        """Wait until QEMU is gone; only one task may."""
         self.exit_status = await self.process.wait()
         self.ended.set()
 
     async def _follow_events(self, events: Listener) -> None:
         """Keep the status; a monitor that is lost leaves the rest to the pidfd."""
         try:
-            async for event in events:
-                await self._take(event)
+            while not await self._follow_until_gap(events):
+                await self._ask_status()
         except QmpError as error:
             self.on_event("MONITOR_LOST", {"reason": error.message})
+
+    async def _follow_until_gap(self, events: Listener) -> bool:
+        """Whether the events have ended; False where some were lost because there were too many."""
+        try:
+            async for event in events:
+                await self._take(event)
+        except EventsLostError as error:
+            self.on_event("EVENTS_LOST", {"count": error.count})
+            return False
+        return True
 
     async def _take(self, event: Event) -> None:
         self.on_event(event.name, dict(event.data))
@@ -200,7 +220,7 @@ class Machine:
     async def kill(self) -> None:
         """End QEMU at once; for one that `run` has given up on."""
         self.process.send_signal(signal.SIGKILL)
-        await self._wait_exit()
+        await self.wait_exit()
 
     async def _ask_powerdown(self) -> None:
         try:

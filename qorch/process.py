@@ -67,8 +67,11 @@ class Process:
             signal.pidfd_send_signal(self.pidfd, number)
 
     def set_affinity(self, thread: int, cpus: Collection[int]) -> None:
-        """Pin one thread to host CPUs; psutil takes thread ids on Linux."""
-        psutil.Process(thread).cpu_affinity(sorted(cpus))
+        """Pin one thread to host CPUs; psutil takes thread ids on Linux. Raises MachineError."""
+        try:
+            psutil.Process(thread).cpu_affinity(sorted(cpus))
+        except (psutil.Error, OSError, ValueError) as error:
+            raise MachineError(f"thread {thread} cannot be pinned: {error}") from error
 
     def find_affinity(self, thread: int) -> list[int]:
         """The host CPUs a thread may run on; empty if it is gone."""

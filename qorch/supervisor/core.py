@@ -60,6 +60,7 @@ class _Launch:
     """A machine on its way: `settled` when its guest runs, or when it never will."""
 
     machine: Machine
+    adopted: bool = False
     settled: trio.Event = attrs.field(factory=trio.Event)
     error: QorchError | None = None
 
@@ -464,7 +465,7 @@ class Supervisor:
         async with self._lock(name):
             if name in self._machines:
                 return False
-            plan = self._definitions[name].plan
+            plan = self._definitions[self._find(name)].plan  # it may have been removed meanwhile
             self._starting.add(name)
             try:
                 process = await trio.to_thread.run_sync(
@@ -483,7 +484,7 @@ class Supervisor:
                 self._starting.discard(name)
             return True
 
-    async def _launch(self, plan: MachinePlan, process: Process) -> None:
+    async def _launch(self, plan: MachinePlan, process: Process, *, adopted: bool = False) -> None:
         """Hand a QEMU over to a task of its own and wait until its guest runs."""
         name = plan.name
         machine = Machine(
@@ -493,7 +494,7 @@ class Supervisor:
             functools.partial(self._events.emit_nowait, name),
             self.transcripts(name) if self.transcripts else None,
         )
-        launch = _Launch(machine)
+        launch = _Launch(machine, adopted)
         self._machines[name] = machine
         self._crashed.discard(name)
         self._tasks.send_nowait(functools.partial(self._run_machine, launch))
@@ -509,7 +510,10 @@ class Supervisor:
             await machine.run(task_status=launch)
         except QorchError as error:
             launch.error = error
-            if not machine.ended.is_set():
+            if not machine.ended.is_set() and launch.adopted:
+                launch.settled.set()  # a guest that ran before us runs on all the same
+                await machine.wait_exit()
+            elif not machine.ended.is_set():
                 await machine.kill()
         self._store.forget_run(name)
         machine.process.close()
@@ -574,7 +578,7 @@ class Supervisor:
             return
         report(Progress("vm", name, f"adopt pid {process.pid}"))
         try:
-            await self._launch(plan, process)
+            await self._launch(plan, process, adopted=True)
         except QorchError as error:
             report(Progress("vm", name, message=f"was not adopted: {error}"))
 
