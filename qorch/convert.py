@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Mapping
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from ipaddress import (
+    IPv4Address,
+    IPv4Interface,
+    IPv4Network,
+    IPv6Address,
+    IPv6Interface,
+    IPv6Network,
+    ip_address,
+)
 from pathlib import Path
 from typing import Any, get_args, get_origin
 from uuid import UUID
@@ -65,6 +73,9 @@ _TEXT_FORMS: dict[Callable[[str], Any], str] = {
     IPv4Address: "an IPv4 address",
     IPv4Interface: "an IPv4 address with a prefix length",
     IPv4Network: "an IPv4 subnet",
+    IPv6Address: "an IPv6 address",
+    IPv6Interface: "an IPv6 address with a prefix length",
+    IPv6Network: "an IPv6 subnet",
     UUID: "a UUID",
 }
 _PLAIN_FORMS: dict[type, Callable[[object, Any], Any]] = {
@@ -95,6 +106,9 @@ def make_converter() -> Converter:
     for text_form, what in _TEXT_FORMS.items():
         converter.register_structure_hook(text_form, _strictly(text_form, what))
         converter.register_unstructure_hook(text_form, str)
+    converter.register_structure_hook(
+        IPv4Address | IPv6Address, _strictly(ip_address, "an IP address")
+    )
     converter.register_unstructure_hook_func(
         lambda kind: isinstance(kind, type) and issubclass(kind, Path), str
     )

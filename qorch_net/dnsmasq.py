@@ -219,7 +219,7 @@ def pick_user(directory: Path) -> str:
 
 
 def _make_config(plan: NetworkPlan, directory: Path, user: str) -> list[str]:
-    gateway = plan.gateway.ip
+    gateway = plan.gateway
     lines = [
         f"# qorch {plan.mark}",
         f"interface={plan.bridge}",
@@ -233,14 +233,14 @@ def _make_config(plan: NetworkPlan, directory: Path, user: str) -> list[str]:
         f"local=/{plan.domain}/",
         "domain-needed",
     ]
-    if plan.dhcp:
+    if plan.dhcp and gateway:
         lines += [
-            f"dhcp-range={plan.dhcp.start},{plan.dhcp.end},{plan.subnet.netmask},1h",
+            f"dhcp-range={plan.dhcp.start},{plan.dhcp.end},{gateway.netmask},1h",
             f"dhcp-lease-max={len(plan.dhcp) + len(plan.leases)}",
             f"dhcp-hostsfile={directory / _DHCP_HOSTS}",
             f"dhcp-leasefile={directory / _LEASES}",
-            f"dhcp-option=option:router,{gateway}",
-            f"dhcp-option=option:dns-server,{gateway}",
+            f"dhcp-option=option:router,{gateway.ip}",
+            f"dhcp-option=option:dns-server,{gateway.ip}",
             "dhcp-authoritative",
             "no-ping",  # a ping before each offer costs the guest 3 s
         ]

@@ -73,7 +73,7 @@ class HostNetwork:
 
     def find_bridge(self, plan: NetworkPlan) -> Link | None:
         """Find the network's bridge. A lost mark is forgiven where name and MAC are the plan's."""
-        link = self.find_link(plan.bridge)
+        link = self.find_link(plan.bridge or "")
         if not link or link.kind != "bridge":
             return None
         nameless = not link.alias and link.mac == plan.mac
@@ -103,13 +103,13 @@ def check_network(plan: NetworkPlan, host: HostNetwork) -> None:
                 f"the network {plan.name} is up on bridge {link.name}, not {plan.bridge}",
                 "take the network down before its bridge gets another name",
             )
-    taken = host.find_link(plan.bridge)
+    taken = host.find_link(plan.bridge or "")
     if taken and not host.find_bridge(plan):
         raise NetError(
             f"the bridge name {plan.bridge} is taken: {_describe(taken)}",
             "choose another bridge name",
         )
-    if use := host.find_use(plan.subnet, besides=plan.bridge):
+    if plan.subnet and (use := host.find_use(plan.subnet, besides=plan.bridge or "")):
         raise NetError(
             f"the subnet {plan.subnet} of network {plan.name} is in use: {use}",
             "choose a subnet that the host does not use",

@@ -77,6 +77,8 @@ def ensure_network(
     dnsmasq's files go into `run_dir/NAME`; `run_dir` must exist. Raises NetError before anything is
     changed if the plan does not fit the host, and with everything undone if a step fails.
     """
+    if not plan.mode.is_served or plan.bridge is None or plan.gateway is None:
+        raise NetError(f"{plan.mode.value} networks are not possible yet", "use mode nat")
     _check_privilege()
     service = Service(
         mark=plan.mark, directory=run_dir.absolute() / plan.name, program=find_program(dnsmasq)
@@ -181,7 +183,7 @@ def _find_bridges(plan: NetworkPlan, links: Links) -> tuple[Link, ...]:
     """Find the bridges; all interfaces, if one that is no bridge has the name of ours."""
     found = links.find_links("bridge")
     try:
-        socket.if_nametoindex(plan.bridge)
+        socket.if_nametoindex(plan.bridge or "")
     except OSError:
         return found
     return found if any(link.name == plan.bridge for link in found) else links.find_links()
@@ -232,6 +234,8 @@ def _ensure_forwarding(host: HostNetwork, report: Report, undo: Undo) -> None:
 def _ensure_bridge(
     plan: NetworkPlan, host: HostNetwork, links: Links, report: Report, undo: Undo
 ) -> None:
+    if plan.bridge is None or plan.gateway is None:
+        return
     link = host.find_bridge(plan)
     old = _make_state(link, host) if link else None
     new = BridgeState(

@@ -166,7 +166,7 @@ def make_rules(plan: NetworkPlan) -> tuple[Rule, ...]:
             chain="postrouting",
             protocol=Protocol.IPV4,
             saddr=plan.subnet,
-            not_daddr=(plan.subnet, *_NOT_ROUTED),
+            not_daddr=(*([plan.subnet] if plan.subnet else []), *_NOT_ROUTED),
             verdict=Verdict.MASQUERADE,
         ),
     )

@@ -35,6 +35,8 @@ def open_tap(plan: TapPlan) -> Iterator[int]:
     this copy; where it is the last one, the kernel takes some 20 ms to remove the interface.
     Raises NetError if the name is busy, the bridge is not there or taps are not allowed.
     """
+    if plan.bridge is None:
+        raise NetError(f"tap {plan.name} has no bridge", "this version plugs every tap in")
     device = _open_device()
     try:
         _attach(device, plan)

@@ -214,18 +214,13 @@ def _choose_ip(
     problems: list[Problem],
 ) -> IPv4Address | None:
     """The address asked for, else the one the card has already, else a free one."""
-    if network.dhcp is None:
+    if network.dhcp is None or network.gateway is None:
         return nic.ip
-    usable = (
-        network.subnet.network_address
-        < (nic.ip or network.dhcp.start)
-        < (network.subnet.broadcast_address)
-    )
+    subnet, gateway = network.gateway.network, network.gateway.ip
     if nic.ip is not None:
-        if not usable or nic.ip == network.gateway.ip:
-            problems.append(
-                Problem(f"{path}.ip", f"{nic.ip} is no guest address of {network.subnet}")
-            )
+        usable = subnet.network_address < nic.ip < subnet.broadcast_address
+        if not usable or nic.ip == gateway:
+            problems.append(Problem(f"{path}.ip", f"{nic.ip} is no guest address of {subnet}"))
         elif nic.ip in used:
             problems.append(Problem(f"{path}.ip", f"{nic.ip} belongs to another machine"))
         return nic.ip

@@ -48,7 +48,8 @@ def _subnets(
 ) -> dict[Name, IPv4Network]:
     """The subnets of all other networks, planned, wanted or defined."""
     given = {name: network.subnet for name, network in wanted.items() if network.subnet}
-    known = {name: plan.subnet for name, plan in {**defined.networks, **plans}.items()}
+    plans = {**defined.networks, **plans}
+    known = {name: plan.subnet for name, plan in plans.items() if plan.subnet}
     return {name: subnet for name, subnet in {**known, **given}.items() if name != besides}
 
 

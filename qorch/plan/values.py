@@ -139,7 +139,7 @@ def add_leases(network: NetworkPlan, machines: Mapping[Name, MachinePlan]) -> Ne
         )
         if nic.ip is not None
     ]
-    return attrs.evolve(network, leases=tuple(sorted(leases, key=lambda lease: lease.ip)))
+    return attrs.evolve(network, leases=tuple(sorted(leases, key=lambda lease: int(lease.ip or 0))))
 
 
 def _lease_names(machine: MachinePlan, network: str) -> list[str]:

@@ -2,16 +2,29 @@ import json
 import os
 import resource
 import signal
+from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
 
 import goldens
 import pytest
 from fake_host import plan_text
 
+from qorch.convert import make_converter
 from qorch.errors import QorchError
 from qorch.load import load_text
 from qorch.paths import StateDir
 from qorch.plan import MachinePlan
 from qorch.state import VERSION, Definition, NetworkDefinition, Store, read_json, write_json
+from qorch_net.plan import (
+    Dhcp6Range,
+    DhcpOption,
+    DhcpRange,
+    MacvtapMode,
+    NetworkPlan,
+    PortForward,
+    Rate,
+    TapPlan,
+    Transport,
+)
 
 TEXT = "[vm.web]\nkernel = 'k'\ncpus = 2\nnic = [{}]\npowerdown_timeout = '1234ms'\n"
 
@@ -54,6 +67,50 @@ def test_a_network_reads_back_as_it_was_stored(store):
     assert store.read_networks() == {"default": definition}
     store.remove_network("default")
     assert store.read_networks() == {}
+
+
+def test_every_field_of_a_network_and_a_tap_is_stored():
+    """Whatever a plan of the host's network can say survives the way to disk and back."""
+    network = NetworkPlan(
+        name="lan",
+        owner="0123abcd",
+        bridge="br0",
+        mac="02:00:00:00:00:01",
+        vlan_filtering=True,
+        stp=True,
+        forward_delay=200,
+        mtu=9000,
+        gateway=IPv4Interface("10.0.0.1/24"),
+        gateway6=IPv6Interface("fd00::1/64"),
+        dhcp=DhcpRange(start=IPv4Address("10.0.0.9"), end=IPv4Address("10.0.0.99")),
+        dhcp6=Dhcp6Range(start=IPv6Address("fd00::9"), end=IPv6Address("fd00::99")),
+        ra=True,
+        domain="lan.example",
+        dns=(IPv4Address("10.9.9.9"), IPv6Address("fd09::9")),
+        dhcp_options=(DhcpOption(option="ntp-server", value="10.0.0.1"),),
+        forwards=(PortForward(proto=Transport.UDP, host_port=53, name="web", port=53, count=2),),
+        isolated_guests=True,
+        reach=("br1",),
+    )
+    tap = TapPlan(
+        name="t0",
+        owner="0123abcd",
+        label="vm/web/nic0",
+        uplink="eth0",
+        macvtap=MacvtapMode.VEPA,
+        mac="52:54:00:00:00:01",
+        ips=(IPv4Address("10.0.0.9"), IPv6Address("fd00::9")),
+        antispoof=True,
+        trunk=(10, 20),
+        native=30,
+        rate_in=Rate(rate=125_000, burst=10_000),
+        rate_out=Rate(rate=125_000),
+        up=False,
+    )
+    converter = make_converter()
+    for value in (network, tap):
+        stored = json.dumps(converter.unstructure(value))
+        assert converter.structure(json.loads(stored), type(value)) == value
 
 
 def test_a_run_is_recorded_and_forgotten(store):

@@ -8,15 +8,22 @@ from hypothesis import strategies as st
 
 from qorch_net.errors import NetError
 from qorch_net.plan import (
+    IFNAMSIZ,
     DhcpRange,
     Lease,
+    MacvtapMode,
     Mark,
+    Mode,
+    PortForward,
     TapPlan,
     find_mark,
     make_bridge_mac,
     make_interface_name,
+    make_subinterface_name,
     pick_address,
 )
+
+FORWARD = PortForward(host_port=80, name="web", port=80)
 
 
 def make_range(start, end):
@@ -48,6 +55,57 @@ def test_bad_plan_is_refused_with_a_hint(tools, changes, message):
     with pytest.raises(NetError, match=message) as caught:
         tools.make_plan(**changes)
     assert caught.value.hint
+
+
+NO_PART = {"gateway": None, "dhcp": None, "leases": ()}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"bridge": None}, "nat network lan needs a bridge"),
+        ({"gateway": None, "leases": (), "dhcp": None}, "needs a gateway address"),
+        ({"gateway": None, "leases": ()}, "needs a gateway address"),
+        ({"uplink": "eth0"}, "nat network lan has no uplink"),
+        ({"mode": Mode.VLAN, "vlan": 10, **NO_PART}, "needs an uplink"),
+        ({"mode": Mode.VLAN, "uplink": "eth0", **NO_PART}, "needs the number of its VLAN"),
+        ({"mode": Mode.VLAN, "uplink": "eth0", "vlan": 4095, **NO_PART}, "there is no VLAN 4095"),
+        ({"mode": Mode.BRIDGE}, "the host has no part in bridge network lan"),
+        ({"mode": Mode.MACVTAP, "uplink": "eth0", **NO_PART}, "macvtap network lan has no bridge"),
+        ({"mode": Mode.TAP, "bridge": None, "uplink": "eth0", **NO_PART}, "has no uplink"),
+        ({"trunk": (10, 10)}, "a VLAN is listed twice"),
+        ({"stp": True, "forward_delay": 100}, "a forward delay of 1 s is not possible"),
+        ({"mode": Mode.ROUTE, "forwards": (FORWARD,)}, "route network lan forwards no ports"),
+    ],
+)
+def test_plan_that_does_not_fit_its_mode_is_refused(tools, changes, message):
+    """Each mode says what it needs and what it cannot have."""
+    with pytest.raises(NetError, match=message):
+        tools.make_plan(**changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"vlan": 10, "trunk": (20,)}, "cannot be an access port and a trunk"),
+        ({"native": 10}, "has a native VLAN but no trunk"),
+        ({"queues": 0}, "cannot have 0 queues"),
+        ({"antispoof": True}, "cannot be guarded without a MAC"),
+        ({"macvtap": MacvtapMode.BRIDGE}, "needs an uplink and no bridge"),
+    ],
+)
+def test_tap_that_makes_no_sense_is_refused(changes, message):
+    """VLANs, queues and guards of a tap that cannot be are told before it is opened."""
+    with pytest.raises(NetError, match=message):
+        TapPlan(name="t0", owner="0123abcd", label="vm/web/nic0", bridge="br0", **changes)
+
+
+def test_sub_interface_is_called_as_everybody_calls_it():
+    """`eth0.10`, or a name of ours where the kernel has no room for that."""
+    assert make_subinterface_name("0123abcd", "eth0", 10) == "eth0.10"
+    name = make_subinterface_name("0123abcd", "enp175s0f1np1", 4094)
+    assert len(name) < IFNAMSIZ
+    assert name != make_subinterface_name("0123abcd", "enp175s0f1np1", 4093)
 
 
 def test_range_that_ends_before_it_starts_is_refused():
