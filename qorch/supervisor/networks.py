@@ -5,18 +5,24 @@ qorch_net works synchronously; each of its calls runs in a thread, one call at a
 
 from __future__ import annotations
 
+import functools
 import os
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import attrs
 import trio
 
 from qorch.paths import StateDir
-from qorch.plan import MachinePlan, add_leases
-from qorch.progress import Progress, Report
-from qorch.state import NetworkDefinition
+from qorch.plan import add_leases
+from qorch.progress import Progress, Report, ignore
+from qorch.state import NetworkDefinition, Store
+from qorch.supervisor.definitions import Definitions
+from qorch.supervisor.events import Events
+from qorch.supervisor.tasks import Tasks, from_thread, shielded
 from qorch.units import Name
+from qorch_net.errors import NetError
 
 _RESTART_DELAY = 1.0  # seconds before a dnsmasq that died is started again
 
@@ -27,47 +33,111 @@ class Networks:
 
     state: StateDir
     dnsmasq: Path
-    defined: dict[Name, NetworkDefinition]
-    up: dict[Name, object] = attrs.field(factory=dict)  # a token for each time it came up
-    _turn: trio.Lock = attrs.field(factory=trio.Lock)
+    _tasks: Tasks
+    _store: Store
+    _machines: Definitions
+    _events: Events
+    defined: dict[Name, NetworkDefinition] = attrs.field(factory=dict, init=False)
+    up: dict[Name, object] = attrs.field(factory=dict, init=False)  # a token for each time up
+    _turn: trio.Lock = attrs.field(factory=trio.Lock, init=False)
 
-    async def ensure(
-        self, name: Name, machines: Mapping[Name, MachinePlan], report: Report
-    ) -> None:
+    def put(self, name: Name, definition: NetworkDefinition | None) -> None:
+        """Store a definition, or forget the network."""
+        if definition is None:
+            self.defined.pop(name, None)
+            self._store.remove_network(name)
+        else:
+            self._store.write_network(definition)
+            self.defined[name] = definition
+
+    async def bring_up(self, names: Iterable[Name], report: Report, undo: AsyncExitStack) -> None:
+        """Bring networks up and watch them; undone, those that were down are down again."""
+        for name in names:
+            fresh = name not in self.up
+            if fresh:
+                undo.push_async_callback(shielded, self.take_down, name, ignore)
+            await self.ensure(name, report)
+            if fresh:
+                self._start_watch(name)
+
+    async def take_down(self, name: Name, report: Report) -> None:
+        """Take a network down; its definition stays. Raises NetError."""
+        await self._remove(name, report)
+        self._emit("NETWORK_DOWN", name)
+
+    async def remove(self, name: Name, report: Report) -> None:
+        """Take a network down and forget it. Raises NetError."""
+        await self.take_down(name, report)
+        self.put(name, None)
+
+    async def tidy(self, report: Report) -> None:
+        """Remove built-in networks that nobody uses; the others forget who was removed."""
+        for name, definition in list(self.defined.items()):
+            if definition.builtin and not self._machines.users_of(name):
+                await self.remove(name, report)
+            elif name in self.up:
+                await self.ensure(name, report)
+
+    def _start_watch(self, name: Name) -> None:
+        async def repair() -> None:
+            try:
+                await self.ensure(name, functools.partial(self._note_repair, name))
+            except NetError as error:  # tried again after a while
+                self._emit("NETWORK_BROKEN", name, error=error.message)
+
+        self._tasks.send_nowait(functools.partial(self._watch, name, repair))
+
+    def _note_repair(self, name: Name, progress: Progress) -> None:
+        self._emit("NETWORK_REPAIRED", name, step=progress.step)
+
+    def _emit(self, event: str, name: Name, **data: object) -> None:
+        self._events.emit_nowait("", event, {"network": name, **data})
+
+    async def ensure(self, name: Name, report: Report) -> None:
         """Bring a network up, or make it as it is defined now. Raises NetError."""
         from qorch_net.network import ensure_network  # noqa: PLC0415  pyroute2: 120 ms
 
-        plan = add_leases(self.defined[name].plan, machines)
+        plan = add_leases(self.defined[name].plan, self._machines.plans)
         run_dir = self.state.run / "network"
         run_dir.mkdir(parents=True, exist_ok=True)
 
+        tell = from_thread("network", name, report)
+
         def ensure() -> None:
-            ensure_network(
-                plan, run_dir=run_dir, dnsmasq=self.dnsmasq, report=_from_thread(name, report)
-            )
+            ensure_network(plan, run_dir=run_dir, dnsmasq=self.dnsmasq, report=tell)
 
         async with self._turn:
             await trio.to_thread.run_sync(ensure)
             self.up.setdefault(name, object())
 
-    async def remove(self, name: Name, report: Report) -> None:
-        """Take a network down. Raises NetError."""
+    async def _remove(self, name: Name, report: Report) -> None:
         from qorch_net.network import remove_network  # noqa: PLC0415
+
+        tell = from_thread("network", name, report)
 
         def remove() -> None:
             remove_network(
                 name,
                 owner=self.state.owner,
                 run_dir=self.state.run / "network",
-                report=_from_thread(name, report),
+                report=tell,
             )
 
         async with self._turn:
             self.up.pop(name, None)
             await trio.to_thread.run_sync(remove)
 
-    async def adopt(self, machines: Mapping[Name, MachinePlan], report: Report) -> None:
+    async def adopt(self, report: Report) -> None:
         """After a start: complete what is half up, remove what no definition owns."""
+        self.defined |= self._store.read_networks()
+        await self._adopt(report)
+        for name in self.up:
+            self._start_watch(name)
+        for name, definition in list(self.defined.items()):
+            if definition.builtin and not self._machines.users_of(name):
+                await self.remove(name, report)
+
+    async def _adopt(self, report: Report) -> None:
         run_dir = self.state.run / "network"
         if not self.defined and not run_dir.is_dir():
             return
@@ -82,9 +152,9 @@ class Networks:
         present = await trio.to_thread.run_sync(tidy)
         for name in self.defined:
             if name in present:
-                await self.ensure(name, machines, report)
+                await self.ensure(name, report)
 
-    async def watch(self, name: Name, repair: Callable[[], Awaitable[None]]) -> None:
+    async def _watch(self, name: Name, repair: Callable[[], Awaitable[None]]) -> None:
         """Wait for the end of a network's dnsmasq; have it started again while it is wanted."""
         from qorch_net.dnsmasq import find_dnsmasq  # noqa: PLC0415
 
@@ -96,13 +166,6 @@ class Networks:
             await trio.sleep(_RESTART_DELAY)
             if self.up.get(name) is token:
                 await repair()
-
-
-def _from_thread(name: Name, report: Report) -> Callable[[str], None]:
-    def tell(step: str) -> None:
-        trio.from_thread.run_sync(report, Progress("network", name, step))
-
-    return tell
 
 
 async def _wait_pid(pid: int) -> None:

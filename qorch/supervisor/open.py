@@ -17,8 +17,12 @@ from qorch.paths import StateDir
 from qorch.progress import Report, ignore
 from qorch.qmp import Transcript
 from qorch.state import Store
-from qorch.supervisor.core import Supervisor, Task
+from qorch.supervisor.core import Supervisor
+from qorch.supervisor.definitions import Definitions
+from qorch.supervisor.events import Events
+from qorch.supervisor.machines import Machines
 from qorch.supervisor.networks import Networks
+from qorch.supervisor.tasks import Task, Tasks
 
 
 @asynccontextmanager
@@ -41,14 +45,7 @@ async def open_supervisor(
     elif isinstance(state, Path):
         state = StateDir.from_directory(state)
     send, receive = trio.open_memory_channel[Task](100_000)
-    supervisor = Supervisor(
-        state,
-        Path(shutil.which("qemu-system-x86_64") or "qemu-system-x86_64"),
-        transcripts,
-        send,
-        Store(state),
-        Networks(state, Path("dnsmasq"), {}),
-    )
+    supervisor = _make_supervisor(state, transcripts, send)
     with _hold(state, lock):
         state.default_pool.parent.mkdir(parents=True, exist_ok=True)
         async with open_nursery() as nursery:
@@ -56,6 +53,21 @@ async def open_supervisor(
             await supervisor.adopt(report)
             yield supervisor
             nursery.cancel_scope.cancel()
+
+
+def _make_supervisor(
+    state: StateDir, transcripts: Callable[[str], Transcript] | None, tasks: Tasks
+) -> Supervisor:
+    qemu = Path(shutil.which("qemu-system-x86_64") or "qemu-system-x86_64")
+    store, events = Store(state), Events()
+    definitions = Definitions(store)
+    return Supervisor(
+        state,
+        definitions,
+        Machines(state, qemu, transcripts, tasks, store, definitions, events),
+        Networks(state, Path("dnsmasq"), tasks, store, definitions, events),
+        events,
+    )
 
 
 async def _run_tasks(

@@ -1,0 +1,244 @@
+"""The machines that run: started, watched to their end, adopted from a supervisor before us."""
+
+from __future__ import annotations
+
+import functools
+import os
+import signal
+from collections.abc import Callable, Collection, Iterator
+from pathlib import Path
+
+import attrs
+import trio
+
+from qorch.errors import MachineError, QorchError
+from qorch.machine import Machine, State
+from qorch.paths import StateDir
+from qorch.plan import MachinePlan
+from qorch.process import Process, find_processes
+from qorch.progress import Progress, Report
+from qorch.qmp import Transcript
+from qorch.ready import wait_ready
+from qorch.resources import is_locked, start_qemu
+from qorch.state import Store
+from qorch.supervisor.definitions import Definitions
+from qorch.supervisor.events import Events
+from qorch.supervisor.tasks import Tasks, from_thread
+from qorch.units import Name
+
+_ADOPT_DEADLINE = 10.0  # seconds for a QEMU found running to answer
+_QEMU_ENV = ("PATH", "TMPDIR", "LANG")
+
+
+@attrs.define(eq=False)
+class _Launch:
+    """A machine on its way: `settled` when its guest runs, or when it never will."""
+
+    machine: Machine
+    adopted: bool = False
+    settled: trio.Event = attrs.field(factory=trio.Event)
+    error: QorchError | None = None
+
+    def started(self, _value: object = None) -> None:
+        """What trio calls a task status."""
+        self.settled.set()
+
+
+@attrs.define(eq=False)
+class Machines:
+    """The running machines of one state directory, by name."""
+
+    state: StateDir
+    qemu: Path
+    transcripts: Callable[[str], Transcript] | None
+    _tasks: Tasks
+    _store: Store
+    _definitions: Definitions
+    _events: Events
+    _running: dict[Name, Machine] = attrs.field(factory=dict, init=False)
+    _crashed: set[Name] = attrs.field(factory=set, init=False)
+    _starting: set[Name] = attrs.field(factory=set, init=False)
+    _locks: dict[Name, trio.Lock] = attrs.field(factory=dict, init=False)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._running
+
+    def __iter__(self) -> Iterator[Name]:
+        return iter(tuple(self._running))
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether none runs or starts."""
+        return not (self._running or self._starting)
+
+    @property
+    def plans(self) -> dict[Name, MachinePlan]:
+        """What runs, as it runs."""
+        return {name: machine.plan for name, machine in self._running.items()}
+
+    def get(self, name: Name) -> Machine | None:
+        """A machine that runs."""
+        return self._running.get(name)
+
+    def find(self, name: str) -> Machine:
+        """A running machine. Raises NotFoundError, and MachineError if it does not run."""
+        machine = self._running.get(self._definitions.find(name))
+        if machine is None:
+            raise MachineError(f"{name} is not running", f"qorch start {name}")
+        return machine
+
+    def plan_of(self, name: Name) -> MachinePlan:
+        """What runs; else what would."""
+        machine = self._running.get(name)
+        return machine.plan if machine else self._definitions[name].plan
+
+    def state_of(self, name: Name) -> State:
+        """What a machine is doing."""
+        if machine := self._running.get(name):
+            return machine.state
+        if name in self._starting:
+            return State.STARTING
+        return State.CRASHED if name in self._crashed else State.STOPPED
+
+    def lock(self, name: Name) -> trio.Lock:
+        """Held by whoever starts, changes or removes a machine."""
+        return self._locks.setdefault(name, trio.Lock())
+
+    def forget(self, name: Name) -> None:
+        """Keep nothing of a machine that is not defined any more."""
+        self._crashed.discard(name)
+
+    async def start(self, name: Name, report: Report) -> bool:
+        """Start a machine unless it runs; whether it was started."""
+        async with self.lock(name):
+            if name in self._running:
+                return False
+            plan = self._definitions[self._definitions.find(name)].plan  # removed meanwhile?
+            self._starting.add(name)
+            try:
+                process = await trio.to_thread.run_sync(
+                    functools.partial(
+                        start_qemu,
+                        plan,
+                        state=self.state,
+                        qemu=self.qemu,
+                        env={key: os.environ[key] for key in _QEMU_ENV if key in os.environ},
+                        report=from_thread("vm", name, report),
+                    )
+                )
+                report(Progress("vm", name, "run"))
+                await self._launch(plan, process)
+            finally:
+                self._starting.discard(name)
+            return True
+
+    async def stop(self, name: Name, grace: float | None) -> None:
+        """Stop a machine if it runs; see `Machine.stop`. Its own timeout is the default."""
+        machine = self._running.get(name)
+        if machine is None:
+            self._crashed.discard(name)
+            return
+        await machine.stop(machine.plan.powerdown_timeout if grace is None else grace)
+        while self._running.get(name) is machine:  # until its task has cleaned up
+            await trio.lowlevel.checkpoint()
+
+    async def wait_ready(self, names: Collection[Name], seconds: float, report: Report) -> None:
+        """Wait until the guests are ready. Raises MachineError if one is not within `seconds`."""
+        for name in names:
+            report(Progress("vm", name, "wait until ready"))
+        with trio.move_on_after(seconds) as deadline:
+            for name in names:
+                await wait_ready(self.find(name))
+        if deadline.cancelled_caught:
+            raise MachineError(
+                f"not ready within {seconds:g} s: {', '.join(names)}",
+                "it runs on; see qorch log NAME, and [vm.NAME.ready] for what ready means",
+            )
+
+    async def _launch(self, plan: MachinePlan, process: Process, *, adopted: bool = False) -> None:
+        """Hand a QEMU over to a task of its own and wait until its guest runs."""
+        name = plan.name
+        machine = Machine(
+            plan,
+            self.state,
+            process,
+            functools.partial(self._events.emit_nowait, name),
+            self.transcripts(name) if self.transcripts else None,
+        )
+        launch = _Launch(machine, adopted)
+        self._running[name] = machine
+        self._crashed.discard(name)
+        self._tasks.send_nowait(functools.partial(self._run, launch))
+        await launch.settled.wait()
+        if launch.error is not None:
+            raise launch.error
+
+    async def _run(self, launch: _Launch) -> None:
+        """A machine from here to its end, and what is left to do then."""
+        machine = launch.machine
+        name = machine.plan.name
+        try:
+            await machine.run(task_status=launch)
+        except QorchError as error:
+            launch.error = error
+            if not machine.ended.is_set() and launch.adopted:
+                launch.settled.set()  # a guest that ran before us runs on all the same
+                await machine.wait_exit()
+            elif not machine.ended.is_set():
+                await machine.kill()
+        self._store.forget_run(name)
+        machine.process.close()
+        self._running.pop(name, None)
+        if machine.has_crashed:
+            self._crashed.add(name)
+        words = machine.last_words if machine.has_crashed else ""
+        self._events.emit_nowait(
+            name,
+            "CRASHED" if machine.has_crashed else "STOPPED",
+            {"status": machine.exit_status, "output": words},
+        )
+        launch.settled.set()
+
+    async def adopt(self, report: Report) -> None:
+        """Take over what a supervisor before us left running; end what no definition owns."""
+        found = await trio.to_thread.run_sync(self._find_running)
+        with trio.move_on_after(_ADOPT_DEADLINE):
+            async with trio.open_nursery() as nursery:
+                for name, process in found.items():
+                    nursery.start_soon(self._adopt, name, process, report)
+        for name in self._store.find_runs():
+            if name not in self._running:
+                self._store.forget_run(name)
+
+    def _find_running(self) -> dict[Name, Process]:
+        """QEMUs by their mark; one that is just being executed has its lock, but no mark yet."""
+        prefix = f"{self.state.owner}:vm/"
+        while True:
+            found = {Name(name): process for name, process in find_processes(prefix)}
+            late = [
+                name
+                for name in self._store.find_runs()
+                if name not in found and is_locked(self.state, name)
+            ]
+            if not late:
+                return found
+            for process in found.values():
+                process.close()
+
+    async def _adopt(self, name: Name, process: Process, report: Report) -> None:
+        plan = self._store.read_run(name) if name in self._definitions else None
+        if plan is None:
+            report(Progress("vm", name, message="removed: no definition owns it"))
+            await _kill(process)
+            return
+        report(Progress("vm", name, f"adopt pid {process.pid}"))
+        try:
+            await self._launch(plan, process, adopted=True)
+        except QorchError as error:
+            report(Progress("vm", name, message=f"was not adopted: {error}"))
+
+
+async def _kill(process: Process) -> None:
+    process.send_signal(signal.SIGKILL)
+    await process.wait()
+    process.close()
