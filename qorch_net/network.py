@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import socket
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -38,31 +37,27 @@ from qorch_net.forwarding import (
     has_legacy_nat,
     set_forwarding,
 )
-from qorch_net.host import HostNetwork, Link, check_network
-from qorch_net.netlink.links import BridgeState, Links, open_links
+from qorch_net.host import HostNetwork, check_network
+from qorch_net.interfaces import ensure_interfaces, find_related, remove_interfaces
+from qorch_net.netlink.links import open_links
 from qorch_net.netlink.nft import Ruleset, find_ruleset, replace_table
 from qorch_net.plan import Mark
 from qorch_net.probe import find_owned, look
 from qorch_net.process import CAP_NET_ADMIN, find_processes, has_capability, stop_processes
 from qorch_net.rules import Table, make_rules
+from qorch_net.steps import ignore, undoing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator
+    from collections.abc import Collection, Iterator
     from pathlib import Path
 
     from qorch_net.dnsmasq import Files
     from qorch_net.plan import NetworkPlan
     from qorch_net.process import Process
-
-    Report = Callable[[str], None]
-    Undo = list[Callable[[], None]]
+    from qorch_net.steps import Report, Undo
 
 ENSURE_STEPS: Final = ("rules", "forwarding", "bridge", "files", "dnsmasq")
 REMOVE_STEPS: Final = ("dnsmasq", "bridge", "forwarding", "rules", "files")
-
-
-def _ignore(_step: str) -> None:
-    pass
 
 
 def ensure_network(
@@ -70,7 +65,7 @@ def ensure_network(
     *,
     run_dir: Path,
     dnsmasq: Path | str = "dnsmasq",
-    report: Report = _ignore,
+    report: Report = ignore,
 ) -> None:
     """Make the network be as planned: create what is missing, correct what differs.
 
@@ -85,17 +80,17 @@ def ensure_network(
     )
     if not run_dir.is_dir():
         raise NetError(f"there is no directory {run_dir}", "make it first")
-    with _locked() as lock, open_links() as links, _undoing() as undo:
-        host = look(links, _find_bridges(plan, links))
+    with _locked() as lock, open_links() as links, undoing() as undo:
+        host = look(links, find_related(plan, links))
         check_network(plan, host)
         check_forwarding()
         _ensure_rules(plan, host, report, undo)
         _ensure_forwarding(host, report, undo)
-        _ensure_bridge(plan, host, links, report, undo)
+        ensure_interfaces(plan, host, links, report, undo)
         _ensure_dnsmasq(plan, service, lock, report, undo)
 
 
-def remove_network(name: str, *, owner: str, run_dir: Path, report: Report = _ignore) -> None:
+def remove_network(name: str, *, owner: str, run_dir: Path, report: Report = ignore) -> None:
     """Remove whatever exists of a network, found by its mark. Taps on its bridge stay."""
     _check_privilege()
     mark = Mark(owner, f"network/{name}")
@@ -104,12 +99,7 @@ def remove_network(name: str, *, owner: str, run_dir: Path, report: Report = _ig
             report("dnsmasq")
             stop_processes(mark)
         with open_links() as links:
-            found = links.find_links("bridge")
-            for link in found:
-                if link.mark == mark:
-                    report("bridge")
-                    links.delete(link.index, link.name)
-        left = {x.mark.network for x in found if x.mark and x.mark.owner == owner} - {name, None}
+            left = remove_interfaces(mark, links, report)
         _remove_rules(name, owner=owner, bridges_left=bool(left), report=report)
         service = Service(mark=mark, directory=run_dir.absolute() / name)
         if service.directory.is_dir():
@@ -126,7 +116,7 @@ def apply_rules(owner: str, plans: Collection[NetworkPlan]) -> None:
     with _locked():
         ruleset = find_ruleset(owner)
         if not plans:
-            _remove_table(owner, ruleset, _ignore)
+            _remove_table(owner, ruleset, ignore)
             return
         table = _adopt(ruleset, forwarding=find_forwarding())
         wanted = attrs.evolve(table, rules=())
@@ -139,7 +129,7 @@ def apply_rules(owner: str, plans: Collection[NetworkPlan]) -> None:
 
 
 def remove_orphans(
-    owner: str, *, keep: Collection[str], run_dir: Path, report: Report = _ignore
+    owner: str, *, keep: Collection[str], run_dir: Path, report: Report = ignore
 ) -> tuple[str, ...]:
     """Remove the networks of which something exists and that are not in `keep`; give their names.
 
@@ -179,34 +169,6 @@ def _locked() -> Iterator[int]:
         os.close(namespace)
 
 
-def _find_bridges(plan: NetworkPlan, links: Links) -> tuple[Link, ...]:
-    """Find the bridges; all interfaces, if one that is no bridge has the name of ours."""
-    found = links.find_links("bridge")
-    try:
-        socket.if_nametoindex(plan.bridge or "")
-    except OSError:
-        return found
-    return found if any(link.name == plan.bridge for link in found) else links.find_links()
-
-
-@contextmanager
-def _undoing() -> Iterator[Undo]:
-    """Collect what undoes the steps, and do it in reverse if one fails.
-
-    What cannot be undone is noted on the error, which stays the one that is raised.
-    """
-    undo: Undo = []
-    try:
-        yield undo
-    except BaseException as error:
-        for step in reversed(undo):
-            try:
-                step()
-            except (NetError, OSError) as failure:
-                error.add_note(f"not undone: {failure}")
-        raise
-
-
 def _ensure_rules(plan: NetworkPlan, host: HostNetwork, report: Report, undo: Undo) -> None:
     ruleset = find_ruleset(plan.owner)
     table = _adopt(ruleset, forwarding=host.forwarding)
@@ -229,45 +191,6 @@ def _ensure_forwarding(host: HostNetwork, report: Report, undo: Undo) -> None:
         report("forwarding")
         undo.append(partial(set_forwarding, on=False))
         set_forwarding(on=True)
-
-
-def _ensure_bridge(
-    plan: NetworkPlan, host: HostNetwork, links: Links, report: Report, undo: Undo
-) -> None:
-    if plan.bridge is None or plan.gateway is None:
-        return
-    link = host.find_bridge(plan)
-    old = _make_state(link, host) if link else None
-    new = BridgeState(
-        alias=plan.mark.alias,
-        mac=plan.mac,
-        up=True,
-        mtu=plan.mtu or (old.mtu if old else None),
-        stp=False,
-        forward_delay=0,  # a port must not wait 15 s before it passes the first frame
-        addresses=frozenset({plan.gateway}),
-    )
-    if old == new:
-        return
-    report("bridge")
-    if link and old:
-        undo.append(partial(links.change_bridge, link.index, plan.bridge, new, old))
-        links.change_bridge(link.index, plan.bridge, old, new)
-    else:
-        index = links.create_bridge(plan.bridge, new)
-        undo.append(partial(links.delete, index, plan.bridge))
-
-
-def _make_state(link: Link, host: HostNetwork) -> BridgeState:
-    return BridgeState(
-        alias=link.alias,
-        mac=link.mac,
-        up=link.up,
-        mtu=link.mtu,
-        stp=link.stp,
-        forward_delay=link.forward_delay,
-        addresses=frozenset(x.ip for x in host.addresses if x.interface == link.name),
-    )
 
 
 def _ensure_dnsmasq(

@@ -39,11 +39,11 @@ def moving(*names: str) -> Layer:
 LAYERS = [  # lowest first
     # -- qorch_net: knows nothing of the others
     still("qorch_net.errors"),
-    still("qorch_net.plan"),
+    still("qorch_net.plan", "qorch_net.steps"),
     still("qorch_net.host", "qorch_net.rules"),
     still("qorch_net.expressions"),
     moving("qorch_net.netlink", "qorch_net.process", "qorch_net.forwarding"),
-    moving("qorch_net.dnsmasq", "qorch_net.probe", "qorch_net.tap"),
+    moving("qorch_net.dnsmasq", "qorch_net.interfaces", "qorch_net.probe", "qorch_net.tap"),
     moving("qorch_net.network"),
     moving("qorch_net"),
     # -- qorch_storage: the same
