@@ -7,7 +7,7 @@ from pathlib import Path
 
 from qorch.handles import Handles
 from qorch.plan import DiskPlan, MachinePlan, NicPlan
-from qorch.spec import MachineType
+from qorch.spec import MachineFamily
 from qorch.switch import Switch
 from qorch.switch.backend import (
     AddFd,
@@ -70,7 +70,7 @@ def make_switches(plan: MachinePlan, handles: Handles) -> Iterator[Switch]:
 
 
 def _transport(plan: MachinePlan) -> Transport:
-    return Transport.MMIO if plan.machine is MachineType.MICROVM else Transport.PCI
+    return Transport.MMIO if plan.machine.family is MachineFamily.MICROVM else Transport.PCI
 
 
 def _base(plan: MachinePlan) -> Iterator[Switch]:
@@ -87,13 +87,13 @@ def _base(plan: MachinePlan) -> Iterator[Switch]:
     yield Uuid(uuid=plan.uuid)
     if plan.kernel is not None:
         yield DirectBoot(kernel=plan.kernel, initrd=plan.initrd, append=plan.append)
-    elif plan.machine is MachineType.Q35:
+    elif plan.machine.family is not MachineFamily.MICROVM:
         yield Boot()
 
 
 def _machine(plan: MachinePlan) -> Machine:
     """A microvm has ACPI for its power button, and an RTC because guests ask for the time."""
-    if plan.machine is MachineType.MICROVM:
+    if plan.machine.family is MachineFamily.MICROVM:
         return Machine(type=plan.machine, acpi=True, rtc=True)
     return Machine(type=plan.machine)
 

@@ -21,7 +21,8 @@ import attrs
 from cattrs import Converter, IterableValidationError, IterableValidationNote
 from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
 
-from qorch.units import CpuSet, Duration, Mac, Name, Size
+from qorch.spec import MachineType
+from qorch.units import CpuSet, Duration, Mac, Name, Rate, Size, Value
 
 
 def _read_bool(value: object, _: type) -> bool:
@@ -41,6 +42,12 @@ def _read_str(value: object, _: type) -> str:
         raise ValueError(f"{value!r} is not a string")  # noqa: TRY004
     if "\0" in value:
         raise ValueError(f"{value!r} contains a NUL, which no program can be given")
+    return value
+
+
+def _read_value(value: object, _: Any) -> Value:
+    if not isinstance(value, bool | int | str):
+        raise ValueError(f"{value!r} is not true or false, a number or a string")  # noqa: TRY004
     return value
 
 
@@ -85,8 +92,20 @@ _PLAIN_FORMS: dict[type, Callable[[object, Any], Any]] = {
     enum.StrEnum: _read_enum,  # or it would be read as the str that it is
     Path: _read_path,
 }
-SHORT_FORMS = {"MemorySpec": "size"}  # `memory = "1GiB"` for `memory = { size = "1GiB" }`
-SHORT_KEYS = {"MachineSpec": {"cpus": ("cpu", "count")}}  # `cpus = 2` for `cpu = { count = 2 }`
+SHORT_FORMS = {  # `memory = "1GiB"` for `memory = { size = "1GiB" }`
+    "BalloonSpec": "enabled",
+    "ChardevSpec": "type",
+    "DisplaySpec": "type",
+    "FirmwareSpec": "type",
+    "MemorySpec": "size",
+    "RateSpec": "rate",
+    "TpmSpec": "version",
+}
+SHORT_KEYS = {
+    "MachineSpec": {"cpus": ("cpu", "count")},  # `cpus = 2` for `cpu = { count = 2 }`
+    "MemorySpec": {"hugepages": ("backend", "hugepages")},
+}
+SWITCHES = {"MachineSpec": ("rng",)}  # `rng = false` for `rng = []`, true for one as it comes
 
 
 def toml_name(field: attrs.Attribute[Any]) -> str:
@@ -98,7 +117,7 @@ def toml_name(field: attrs.Attribute[Any]) -> str:
 def make_converter() -> Converter:
     """The converter of vm.toml and of stored definitions; strict about types and unknown keys."""
     converter = Converter(forbid_extra_keys=True, omit_if_default=True)
-    for scalar in (Size, Duration, Mac, Name, CpuSet):
+    for scalar in (Size, Duration, Rate, Mac, Name, CpuSet, MachineType):
         converter.register_structure_hook(scalar, lambda value, kind: kind.from_text(value))
         converter.register_unstructure_hook(scalar, str)
     for kind, read in _PLAIN_FORMS.items():  # by class: cattrs asks its own such hooks first
@@ -124,6 +143,7 @@ def make_converter() -> Converter:
             cls, converter, _cattrs_omit_if_default=True, **_renames(cls)
         ),
     )
+    converter.register_structure_hook_func(lambda kind: kind == Value, _read_value)
     converter.register_structure_hook_func(_is_sequence, _structure_sequence(converter))
     converter.register_structure_hook_func(_is_mapping, _structure_mapping(converter))
     return converter
@@ -149,6 +169,9 @@ def _structure_class(cls: type, converter: Converter) -> Callable[[object, type]
             value = {form: value}
         if not isinstance(value, Mapping):
             raise ValueError(f"{value!r} is not a table")  # noqa: TRY004
+        for switch in SWITCHES.get(cls.__name__, ()):
+            if isinstance(value.get(switch), bool):
+                value = {**value, switch: [{}] if value[switch] else []}
         return structure(_spell_out(value, keys), kind)
 
     return read

@@ -7,6 +7,9 @@ from collections.abc import Iterable
 from fractions import Fraction
 from typing import Self
 
+Value = bool | int | str
+"""What a property of QEMU's can be."""
+
 _SIZES = {
     "B": 1,
     "KiB": 1 << 10,
@@ -22,6 +25,8 @@ _SIZES = {
 _DURATIONS = {"ms": 1, "s": 1000, "min": 60_000, "h": 3_600_000, "d": 86_400_000}
 _LONGEST_DURATION = 100 * 365 * 86_400_000  # ms; a float of seconds still tells them apart
 _LAST_CPU = 8191  # NR_CPUS of the largest kernels
+_RATES = {"bit": 1, "kbit": 10**3, "Mbit": 10**6, "Gbit": 10**9, "Tbit": 10**12}
+_LARGEST_RATE = 10**12
 _LARGEST_SIZE = (1 << 63) - 1  # QEMU's and the kernel's off_t
 
 
@@ -80,6 +85,34 @@ class Duration(float):
 
     def __str__(self) -> str:
         return f"{round(self * 1000)}ms" if self % 1 else f"{int(self)}s"
+
+
+class Rate(int):
+    """A number of bits a second, written with a unit: `"100Mbit"`."""
+
+    @classmethod
+    def from_text(cls, text: object) -> Self:
+        """Read a rate; ValueError says what is wrong with it."""
+        match = re.fullmatch(
+            r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]+)\s*", text if isinstance(text, str) else ""
+        )
+        if match is None or match[2] not in _RATES:
+            raise ValueError(
+                f'{text!r} is not a rate: write "100Mbit"; the units are bits a second'
+            )
+        rate = Fraction(match[1]) * _RATES[match[2]]
+        if rate.denominator != 1 or not 8 <= rate <= _LARGEST_RATE:
+            raise ValueError(f"{text!r} is not a whole number of bits a second up to 1 Tbit")
+        return cls(rate)
+
+    def __str__(self) -> str:
+        for unit in ("Tbit", "Gbit", "Mbit", "kbit"):
+            if self and self % _RATES[unit] == 0:
+                return f"{self // _RATES[unit]}{unit}"
+        return f"{int(self)}bit"
+
+    def __repr__(self) -> str:
+        return f"Rate({str(self)!r})"
 
 
 class Mac(str):

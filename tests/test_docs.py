@@ -15,7 +15,14 @@ import pytest
 from qorch.cli.verbs import qorch as verbs
 from qorch.convert import SHORT_KEYS, make_converter, toml_name
 from qorch.load import load_text
-from qorch.spec import Spec
+from qorch.spec import (
+    AddressSpec,
+    ChardevSpec,
+    MemoryBackendSpec,
+    RateSpec,
+    Spec,
+    VirtioSpec,
+)
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = sorted(ROOT.glob("*.md")) + sorted((ROOT / "docs").glob("*.md"))
@@ -33,15 +40,24 @@ def name_of(path: Path) -> str:
 # -- vm.toml ---------------------------------------------------------------------------------------
 
 
+SHARED = {  # small tables that stand in many places, described once
+    AddressSpec: "`address = { … }`",
+    ChardevSpec: "`backend = { … }` of ports",
+    MemoryBackendSpec: "`backend = { … }` of memory",
+    RateSpec: "`rate_in = { … }`, `rate_out = { … }`",
+    VirtioSpec: "`virtio = { … }`",
+}
+
+
 def find_classes(kind: type, path: str = "") -> Iterator[tuple[str, type]]:
-    """Every class of the spec with the header that its table has."""
+    """Every class of the spec with the header that its table has, but for the shared ones."""
     hints = typing.get_type_hints(kind)
     for field in attrs.fields(kind):
         inner = hints[field.name]
         arguments = [argument for argument in typing.get_args(inner) if argument is not Ellipsis]
         origin = typing.get_origin(inner)
         for item in arguments or [inner]:
-            if not (isinstance(item, type) and attrs.has(item)):
+            if not (isinstance(item, type) and attrs.has(item)) or item in SHARED:
                 continue
             place = f"{path}.{toml_name(field)}".removeprefix(".")
             if isinstance(origin, type) and issubclass(origin, Mapping):
@@ -50,7 +66,11 @@ def find_classes(kind: type, path: str = "") -> Iterator[tuple[str, type]]:
             yield from find_classes(item, place)
 
 
-CLASSES = {"The file": Spec} | {f"`{header}`": kind for header, kind in find_classes(Spec)}
+CLASSES = {
+    "The file": Spec,
+    **{f"`{header}`": kind for header, kind in find_classes(Spec)},
+    **{title: kind for kind, title in SHARED.items()},
+}
 
 
 def read_tables() -> dict[str, dict[str, list[str]]]:
@@ -94,8 +114,8 @@ def write_default(field) -> str:
     """A field's default as the table has it."""
     if field.default is attrs.NOTHING:
         return "required"
-    empty = field.default is None or field.default == () or isinstance(field.default, attrs.Factory)
-    if empty or attrs.has(type(field.default)):
+    table = isinstance(field.default, attrs.Factory | tuple) or attrs.has(type(field.default))
+    if field.default is None or table:
         return NONE
     value = make_converter().unstructure(field.default)
     return str(value).lower() if isinstance(value, bool | int) else f'"{value}"'

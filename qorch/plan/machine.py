@@ -15,7 +15,7 @@ from qorch.pci import SPARE_PORTS, make_root_ports
 from qorch.plan.seed import make_seed_files
 from qorch.plan.storage import Storage
 from qorch.plan.values import Defined, DiskPlan, MachinePlan, NicPlan, Note, SeedPlan
-from qorch.spec import DEFAULT_NETWORK, Accel, MachineSpec, MachineType, NicSpec
+from qorch.spec import DEFAULT_NETWORK, Accel, MachineFamily, MachineSpec, NicSpec
 from qorch.units import Mac, Name
 from qorch_net.errors import NetError
 from qorch_net.plan import NetworkPlan, TapPlan, make_interface_name, pick_address
@@ -80,8 +80,8 @@ def plan_machine(
         cpus=spec.cpu.count,
         pin=spec.cpu.pin,
         memory=spec.memory.size,
-        balloon=spec.memory.balloon,
-        rng=spec.rng,
+        balloon=spec.memory.balloon.enabled,
+        rng=bool(spec.rngs),
         kernel=spec.kernel,
         initrd=spec.initrd,
         append=spec.append,
@@ -92,7 +92,9 @@ def plan_machine(
         log_size=spec.console.log_size,
         powerdown_timeout=spec.powerdown_timeout,
     )
-    return (_place(machine, problems) if spec.machine is MachineType.Q35 else machine), notes
+    return (
+        _place(machine, problems) if spec.machine.family is MachineFamily.Q35 else machine
+    ), notes
 
 
 def _choose_accel(

@@ -1,26 +1,87 @@
-"""What a vm.toml says about a machine."""
+"""What a vm.toml says about a machine as a whole."""
 
 from __future__ import annotations
 
 import enum
-from ipaddress import IPv4Address
+import re
 from pathlib import Path
+from typing import Self
 from uuid import UUID
 
 import attrs
 
 from qorch.spec.cloud_init import CloudInitSpec
-from qorch.spec.network import DEFAULT_NETWORK
-from qorch.spec.storage import DEFAULT_POOL
-from qorch.units import CpuSet, Duration, Mac, Name, Size
-from qorch_storage.plan import ImageFormat
+from qorch.spec.cpu import CpuSpec, IothreadSpec
+from qorch.spec.device import (
+    CryptoSpec,
+    FeaturesSpec,
+    GenidSpec,
+    HostdevSpec,
+    IommuSpec,
+    PanicSpec,
+    RngSpec,
+    ShareSpec,
+    ShmemSpec,
+    SmartcardSpec,
+    UsbRedirSpec,
+    VsockSpec,
+    WatchdogSpec,
+)
+from qorch.spec.disk import ControllerSpec, DiskSpec
+from qorch.spec.display import (
+    AudioSpec,
+    DisplaySpec,
+    InputSpec,
+    SoundSpec,
+    SpiceSpec,
+    VideoSpec,
+    VncSpec,
+)
+from qorch.spec.firmware import (
+    BootSpec,
+    ClockSpec,
+    CredentialSpec,
+    FirmwareSpec,
+    FwCfgSpec,
+    SmbiosSpec,
+    TpmSpec,
+)
+from qorch.spec.memory import MemorySpec, NumaSpec
+from qorch.spec.nic import NicSpec
+from qorch.spec.port import ChannelSpec, ConsoleSpec, ParallelSpec, SerialSpec
+from qorch.units import Duration
 
 
-class MachineType(enum.Enum):
-    """QEMU's machine types (`-machine help`)."""
+class MachineFamily(enum.Enum):
+    """The boards that qorch knows how to place devices on."""
 
+    PC = "pc"
     Q35 = "q35"
     MICROVM = "microvm"
+
+
+class MachineType(str):
+    """One of QEMU's machine types (`-machine help`): a family's newest, or a versioned one."""
+
+    __slots__ = ()
+
+    @classmethod
+    def from_text(cls, text: object) -> Self:
+        """Read a machine type; ValueError says what is wrong with it."""
+        if isinstance(text, str) and re.fullmatch(
+            r"pc|q35|microvm|pc-(i440fx|q35)-[A-Za-z0-9.]+", text
+        ):
+            return cls(text)
+        raise ValueError(
+            f"{text!r} is no machine type: use q35, pc, microvm, or a version such as pc-q35-7.2"
+        )
+
+    @property
+    def family(self) -> MachineFamily:
+        """The board it is a version of."""
+        if self == "microvm":
+            return MachineFamily.MICROVM
+        return MachineFamily.Q35 if "q35" in self else MachineFamily.PC
 
 
 class Accel(enum.Enum):
@@ -31,59 +92,20 @@ class Accel(enum.Enum):
     TCG = "tcg"
 
 
-class NicModel(enum.Enum):
-    """QEMU's network cards; the bus's own form of it is chosen by the machine type."""
+class RebootAction(enum.Enum):
+    """What a guest's reboot does (qapi RebootAction)."""
 
-    VIRTIO_NET = "virtio-net"
-
-
-@attrs.frozen(kw_only=True)
-class CpuSpec:
-    """`[vm.NAME.cpu]`, or `cpus = COUNT` for short."""
-
-    count: int = 1
-    model: str | None = None
-    pin: tuple[CpuSet, ...] = ()
+    RESET = "reset"
+    SHUTDOWN = "shutdown"
 
 
-@attrs.frozen(kw_only=True)
-class MemorySpec:
-    """`[vm.NAME.memory]`, or `memory = SIZE` for short."""
+class PanicAction(enum.Enum):
+    """What QEMU does after a guest's panic (qapi PanicAction)."""
 
-    size: Size = Size(512 << 20)
-    balloon: bool = True
-
-
-@attrs.frozen(kw_only=True)
-class DiskSpec:
-    """`[[vm.NAME.disk]]`: an image as it is (`path`), a `volume`, or a new one in a pool."""
-
-    path: Path | None = None
-    volume: Name | None = None
-    pool: Name = DEFAULT_POOL
-    size: Size | None = None
-    format: ImageFormat | None = None
-    backing: Path | None = None
-    backing_format: ImageFormat | None = None
-    read_only: bool = False
-    serial: str | None = None
-
-
-@attrs.frozen(kw_only=True)
-class NicSpec:
-    """`[[vm.NAME.nic]]`: a network card on a network."""
-
-    network: Name = DEFAULT_NETWORK
-    model: NicModel = NicModel.VIRTIO_NET
-    mac: Mac | None = None
-    ip: IPv4Address | None = None
-
-
-@attrs.frozen(kw_only=True)
-class ConsoleSpec:
-    """`[vm.NAME.console]`: the first serial port and how much of it is kept."""
-
-    log_size: Size = Size(4 << 20)
+    PAUSE = "pause"
+    SHUTDOWN = "shutdown"
+    EXIT_FAILURE = "exit-failure"
+    NONE = "none"
 
 
 @attrs.frozen(kw_only=True)
@@ -101,20 +123,67 @@ class ReadySpec:
 
 @attrs.frozen(kw_only=True)
 class MachineSpec:
-    """`[vm.NAME]`."""
+    """`[vm.NAME]`.
 
-    machine: MachineType = MachineType.Q35
+    `guest_agent` makes the channel of qemu-guest-agent. `qemu_args` are words for QEMU's command
+    line that qorch does not look at, for what it has no key for; `emulator` is another QEMU.
+    """
+
+    machine: MachineType = MachineType("q35")
     accel: Accel = Accel.AUTO
     uuid: UUID | None = None
+    title: str | None = None
+    emulator: Path | None = None
     cpu: CpuSpec = CpuSpec()
     memory: MemorySpec = MemorySpec()
+    numa: tuple[NumaSpec, ...] = ()
+    iothreads: tuple[IothreadSpec, ...] = attrs.field(default=(), metadata={"toml": "iothread"})
+    clock: ClockSpec = ClockSpec()
+    features: FeaturesSpec = FeaturesSpec()
+    firmware: FirmwareSpec = FirmwareSpec()
     kernel: Path | None = None
     initrd: Path | None = None
     append: str | None = None
-    rng: bool = True
+    boot: BootSpec = BootSpec()
+    smbios: SmbiosSpec = SmbiosSpec()
+    credentials: tuple[CredentialSpec, ...] = attrs.field(
+        default=(), metadata={"toml": "credential"}
+    )
+    fw_cfg: tuple[FwCfgSpec, ...] = ()
+    genid: GenidSpec | None = None
+    tpm: TpmSpec | None = None
+    iommu: IommuSpec | None = None
     disks: tuple[DiskSpec, ...] = attrs.field(default=(), metadata={"toml": "disk"})
+    controllers: tuple[ControllerSpec, ...] = attrs.field(
+        default=(), metadata={"toml": "controller"}
+    )
     nics: tuple[NicSpec, ...] = attrs.field(default=(), metadata={"toml": "nic"})
     console: ConsoleSpec = ConsoleSpec()
+    serials: tuple[SerialSpec, ...] = attrs.field(default=(), metadata={"toml": "serial"})
+    parallels: tuple[ParallelSpec, ...] = attrs.field(default=(), metadata={"toml": "parallel"})
+    channels: tuple[ChannelSpec, ...] = attrs.field(default=(), metadata={"toml": "channel"})
+    guest_agent: bool = False
+    vnc: VncSpec | None = None
+    spice: SpiceSpec | None = None
+    display: DisplaySpec | None = None
+    videos: tuple[VideoSpec, ...] = attrs.field(default=(), metadata={"toml": "video"})
+    audio: tuple[AudioSpec, ...] = ()
+    sounds: tuple[SoundSpec, ...] = attrs.field(default=(), metadata={"toml": "sound"})
+    inputs: tuple[InputSpec, ...] = attrs.field(default=(), metadata={"toml": "input"})
+    shares: tuple[ShareSpec, ...] = attrs.field(default=(), metadata={"toml": "share"})
+    rngs: tuple[RngSpec, ...] = attrs.field(default=(RngSpec(),), metadata={"toml": "rng"})
+    watchdogs: tuple[WatchdogSpec, ...] = attrs.field(default=(), metadata={"toml": "watchdog"})
+    panics: tuple[PanicSpec, ...] = attrs.field(default=(), metadata={"toml": "panic"})
+    vsock: VsockSpec | None = None
+    hostdevs: tuple[HostdevSpec, ...] = attrs.field(default=(), metadata={"toml": "hostdev"})
+    usb_redirs: tuple[UsbRedirSpec, ...] = attrs.field(default=(), metadata={"toml": "usb_redir"})
+    smartcards: tuple[SmartcardSpec, ...] = attrs.field(default=(), metadata={"toml": "smartcard"})
+    shmems: tuple[ShmemSpec, ...] = attrs.field(default=(), metadata={"toml": "shmem"})
+    cryptos: tuple[CryptoSpec, ...] = attrs.field(default=(), metadata={"toml": "crypto"})
     cloud_init: CloudInitSpec | None = None
+    on_reboot: RebootAction = RebootAction.RESET
+    on_panic: PanicAction | None = None
+    sandbox: bool = True
+    qemu_args: tuple[str, ...] = ()
     ready: ReadySpec = ReadySpec()
     powerdown_timeout: Duration = Duration(60)

@@ -30,7 +30,7 @@ def make_details(
     run = paths.machine_run(plan.name)
     return {
         **make_row(plan, machine, state),
-        "machine": plan.machine.value,
+        "machine": plan.machine,
         "disks": [
             {
                 "id": disk.id,

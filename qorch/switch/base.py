@@ -44,7 +44,7 @@ class Machine:
 
     def args(self) -> tuple[str, ...]:
         properties = attrs.asdict(self)
-        return "-machine", key_values(properties.pop("type").value, **properties)
+        return "-machine", key_values(properties.pop("type"), **properties)
 
 
 @attrs.frozen(kw_only=True)

@@ -11,6 +11,7 @@ from qorch.convert import make_converter
 from qorch.plan import MachinePlan
 from qorch.spec import (
     Accel,
+    BalloonSpec,
     CloudInitSpec,
     ConsoleSpec,
     CpuSpec,
@@ -63,11 +64,11 @@ volume_fields = {
 }
 machines = st.builds(
     MachineSpec,
-    machine=st.sampled_from(MachineType),
+    machine=st.sampled_from([MachineType("q35"), MachineType("microvm")]),
     accel=st.sampled_from(Accel),
     uuid=maybe(st.uuids()),
     cpu=st.builds(CpuSpec, count=st.integers(0, 9), model=maybe(texts), pin=many(cpu_sets)),
-    memory=st.builds(MemorySpec, size=sizes, balloon=st.booleans()),
+    memory=st.builds(MemorySpec, size=sizes, balloon=st.builds(BalloonSpec, enabled=st.booleans())),
     kernel=maybe(paths),
     append=maybe(texts),
     disks=many(
