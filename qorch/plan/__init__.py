@@ -8,8 +8,9 @@ from pathlib import Path
 from qorch.errors import InputError, Problem
 from qorch.facts import Facts
 from qorch.plan.changes import Change, make_changes, make_removals
-from qorch.plan.machine import Addresses, plan_machine
+from qorch.plan.machine import plan_machine
 from qorch.plan.networks import is_up, plan_networks, same_network
+from qorch.plan.nics import Addresses
 from qorch.plan.storage import Storage
 from qorch.plan.values import (
     Defined,

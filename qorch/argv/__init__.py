@@ -1,0 +1,37 @@
+"""Plan and handles to QEMU's command line: pure, and the only way one is made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from qorch.argv.devices import make_balloon, make_ports, make_rng
+from qorch.argv.disks import make_disk, make_seed
+from qorch.argv.machine import make_base, make_console, make_monitors
+from qorch.argv.nics import make_nic
+from qorch.handles import Handles
+from qorch.plan import MachinePlan
+from qorch.switch import Switch
+
+
+def make_argv(plan: MachinePlan, handles: Handles, qemu: Path) -> tuple[str, ...]:
+    """The words that start this machine, paused (`-S`)."""
+    words = [str(qemu)]
+    for switch in make_switches(plan, handles):
+        words += switch.args()
+    return tuple(words)
+
+
+def make_switches(plan: MachinePlan, handles: Handles) -> Iterator[Switch]:
+    """The switches in the order QEMU needs: back ends before front ends, buses before devices."""
+    yield from make_base(plan)
+    yield from make_monitors(handles)
+    yield from make_ports(plan)
+    yield from make_console(handles)
+    for disk in plan.disks:
+        yield from make_disk(plan, disk)
+    yield from make_seed(plan)
+    for nic in plan.nics:
+        yield from make_nic(plan, nic, handles.taps[nic.id])
+    yield from make_rng(plan)
+    yield from make_balloon(plan)

@@ -1,0 +1,50 @@
+"""Machines."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import attrs
+
+from qorch.check.disk import find_disk_problems
+from qorch.errors import Problem
+from qorch.spec import MachineSpec, ReadySpec
+
+
+def find_machine_problems(vm: MachineSpec) -> Iterator[Problem]:
+    """What is wrong with a machine; paths start below it."""
+    yield from _cpu_and_memory(vm)
+    if not vm.disks and vm.kernel is None:
+        yield Problem("", "has nothing to boot from", "give it a [[disk]] or a kernel")
+    for key in ("initrd", "append"):
+        if getattr(vm, key) is not None and vm.kernel is None:
+            yield Problem(f".{key}", "goes with a kernel", "give kernel = …, too")
+    for index, disk in enumerate(vm.disks):
+        for problem in find_disk_problems(disk):
+            yield attrs.evolve(problem, path=f".disk[{index}]{problem.path}")
+    yield from _ready(vm.ready)
+
+
+def _cpu_and_memory(vm: MachineSpec) -> Iterator[Problem]:
+    if vm.cpu.count < 1:
+        yield Problem(".cpu.count", "a machine has at least one CPU")
+    if vm.cpu.pin and len(vm.cpu.pin) != vm.cpu.count:
+        yield Problem(
+            ".cpu.pin",
+            f"pins {len(vm.cpu.pin)} of {vm.cpu.count} vCPUs",
+            "give one set of host CPUs per vCPU",
+        )
+    if vm.memory.size < 1 << 20 or vm.memory.size % (1 << 20):
+        yield Problem(".memory.size", f"{vm.memory.size} is not a whole number of MiB")
+
+
+def _ready(ready: ReadySpec) -> Iterator[Problem]:
+    if ready.console is not None and ready.tcp is not None:
+        yield Problem(".ready", "console and tcp exclude each other")
+    try:
+        re.compile(ready.console or "")
+    except re.error as error:
+        yield Problem(".ready.console", f"is not a regular expression: {error}")
+    if ready.tcp is not None and not 0 < ready.tcp < 1 << 16:
+        yield Problem(".ready.tcp", f"{ready.tcp} is not a TCP port")
