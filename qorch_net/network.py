@@ -20,8 +20,6 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-import attrs
-
 from qorch_net.dnsmasq import (
     Service,
     find_program,
@@ -31,20 +29,21 @@ from qorch_net.dnsmasq import (
     pick_user,
 )
 from qorch_net.errors import NetError
-from qorch_net.forwarding import (
-    check_forwarding,
-    find_forwarding,
-    has_legacy_nat,
-    set_forwarding,
+from qorch_net.filter import (
+    ensure_forwarding,
+    ensure_rules,
+    remove_all,
+    remove_rules,
+    repair_rules,
 )
-from qorch_net.host import HostNetwork, check_network
+from qorch_net.forwarding import find_needed
+from qorch_net.host import check_network
 from qorch_net.interfaces import ensure_interfaces, find_related, remove_interfaces
 from qorch_net.netlink.links import open_links
-from qorch_net.netlink.nft import Ruleset, find_ruleset, replace_table
+from qorch_net.netlink.nft import find_ruleset
 from qorch_net.plan import Mark
 from qorch_net.probe import find_owned, look
 from qorch_net.process import CAP_NET_ADMIN, find_processes, has_capability, stop_processes
-from qorch_net.rules import Table, make_rules
 from qorch_net.steps import ignore, undoing
 
 if TYPE_CHECKING:
@@ -83,9 +82,10 @@ def ensure_network(
     with _locked() as lock, open_links() as links, undoing() as undo:
         host = look(links, find_related(plan, links))
         check_network(plan, host)
-        check_forwarding()
-        _ensure_rules(plan, host, report, undo)
-        _ensure_forwarding(host, report, undo)
+        for switch in find_needed(plan):
+            switch.check()
+        ensure_rules(plan, report, undo)
+        ensure_forwarding(plan, report, undo)
         ensure_interfaces(plan, host, links, report, undo)
         _ensure_dnsmasq(plan, service, lock, report, undo)
 
@@ -100,32 +100,24 @@ def remove_network(name: str, *, owner: str, run_dir: Path, report: Report = ign
             stop_processes(mark)
         with open_links() as links:
             left = remove_interfaces(mark, links, report)
-        _remove_rules(name, owner=owner, bridges_left=bool(left), report=report)
+        remove_rules(name, owner, bridges_left=bool(left), report=report)
         service = Service(mark=mark, directory=run_dir.absolute() / name)
         if service.directory.is_dir():
             report("files")
             service.remove_files()
 
 
-def apply_rules(owner: str, plans: Collection[NetworkPlan]) -> None:
-    """Make the owner's table hold the rules of exactly these networks, in one transaction.
+def apply_rules(owner: str, plans: Collection[NetworkPlan]) -> tuple[str, ...]:
+    """Make the owner's tables hold the rules of exactly these networks; give what was not right.
 
-    For repair, where somebody else flushed them. Without plans the table goes.
+    For repair, where somebody else flushed them. Without plans the tables go.
     """
     _check_privilege()
     with _locked():
-        ruleset = find_ruleset(owner)
-        if not plans:
-            _remove_table(owner, ruleset, ignore)
-            return
-        table = _adopt(ruleset, forwarding=find_forwarding())
-        wanted = attrs.evolve(table, rules=())
-        for plan in sorted(plans, key=lambda plan: plan.name):
-            wanted = wanted.replace(plan.name, make_rules(plan))
-        if ruleset.table is None or not wanted.is_like(ruleset.table):
-            replace_table(owner, ruleset.table, wanted)
-        if not find_forwarding():
-            set_forwarding(on=True)
+        if plans:
+            return repair_rules(owner, plans)
+        remove_all(owner, find_ruleset(owner), ignore)
+        return ()
 
 
 def remove_orphans(
@@ -169,30 +161,6 @@ def _locked() -> Iterator[int]:
         os.close(namespace)
 
 
-def _ensure_rules(plan: NetworkPlan, host: HostNetwork, report: Report, undo: Undo) -> None:
-    ruleset = find_ruleset(plan.owner)
-    table = _adopt(ruleset, forwarding=host.forwarding)
-    wanted = table.replace(plan.name, make_rules(plan))
-    if ruleset.table is None or not wanted.is_like(ruleset.table):
-        report("rules")
-        undo.append(partial(replace_table, plan.owner, wanted, ruleset.table))
-        replace_table(plan.owner, ruleset.table, wanted)
-
-
-def _adopt(ruleset: Ruleset, *, forwarding: bool) -> Table:
-    """Take the table as it is, with the duty to switch forwarding off if that falls to us."""
-    table = ruleset.table or Table()
-    duty = table.restore_forwarding or ruleset.restoring or not forwarding
-    return attrs.evolve(table, restore_forwarding=duty)
-
-
-def _ensure_forwarding(host: HostNetwork, report: Report, undo: Undo) -> None:
-    if not host.forwarding:
-        report("forwarding")
-        undo.append(partial(set_forwarding, on=False))
-        set_forwarding(on=True)
-
-
 def _ensure_dnsmasq(
     plan: NetworkPlan, service: Service, lock: int, report: Report, undo: Undo
 ) -> None:
@@ -214,27 +182,3 @@ def _put_back(service: Service, before: Files, ran: list[Process], lock: int) ->
     service.write_files(before)
     if ran:
         service.run((), [], lock)
-
-
-def _remove_rules(name: str, *, owner: str, bridges_left: bool, report: Report) -> None:
-    ruleset = find_ruleset(owner)
-    if ruleset.table is None:
-        return
-    left = ruleset.table.replace(name, ())
-    if not left.networks and not bridges_left:
-        _remove_table(owner, ruleset, report)
-    elif name in ruleset.table.networks:
-        report("rules")
-        replace_table(owner, ruleset.table, left)
-
-
-def _remove_table(owner: str, ruleset: Ruleset, report: Report) -> None:
-    """Remove the owner's table, and switch forwarding off if it was off and nobody needs it now."""
-    if ruleset.table is None:
-        return
-    needed = ruleset.neighbours or ruleset.routers or has_legacy_nat()
-    if ruleset.table.restore_forwarding and not needed and find_forwarding():
-        report("forwarding")
-        set_forwarding(on=False)
-    report("rules")
-    replace_table(owner, ruleset.table, None)

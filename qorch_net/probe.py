@@ -7,7 +7,7 @@ import attrs
 from qorch_net.forwarding import find_forwarding
 from qorch_net.host import HostNetwork, Link
 from qorch_net.netlink.links import Links, open_links
-from qorch_net.netlink.nft import find_ruleset
+from qorch_net.netlink.nft import Ours, find_ruleset
 from qorch_net.process import Process, find_processes
 
 
@@ -48,11 +48,12 @@ def find_owned(owner: str) -> Owned:
     """Everything that carries this owner's mark, read from the kernel."""
     with open_links() as links:
         ours = [x for x in links.find_links() if x.mark and x.mark.owner == owner]
-    table = find_ruleset(owner).table
+    rules = find_ruleset(owner).ours
+    networks = rules.table.networks if rules.table else frozenset()
     return Owned(
         bridges=tuple(link for link in ours if link.kind == "bridge"),
         taps=tuple(link for link in ours if link.kind == "tun"),
-        table=table is not None,
-        ruled=table.networks if table else frozenset(),
+        table=rules != Ours(),
+        ruled=networks | {guard.network for guard in rules.guards},
         processes=find_processes(owner),
     )

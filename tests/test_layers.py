@@ -44,6 +44,7 @@ LAYERS = [  # lowest first
     still("qorch_net.expressions"),
     moving("qorch_net.netlink", "qorch_net.process", "qorch_net.forwarding"),
     moving("qorch_net.dnsmasq", "qorch_net.interfaces", "qorch_net.probe", "qorch_net.tap"),
+    moving("qorch_net.filter"),
     moving("qorch_net.network"),
     moving("qorch_net"),
     # -- qorch_storage: the same

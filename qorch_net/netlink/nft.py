@@ -1,4 +1,4 @@
-"""The packet filter by nf_tables messages: read what is there, replace a table in one transaction.
+"""The packet filter by nf_tables messages: read what is there, replace ours in one transaction.
 
 Rules travel with their expressions as bytes: those of ours come from `qorch_net.expressions`, those
 of networks that stay as they are go back to the kernel as they came.
@@ -7,21 +7,24 @@ of networks that stay as they are go back to the kernel as they came.
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import attrs
-from pyroute2.netlink import NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, NLM_F_DUMP, NLM_F_REQUEST
+from pyroute2.netlink import NLM_F_DUMP, NLM_F_REQUEST
 from pyroute2.netlink.exceptions import NetlinkError
-from pyroute2.netlink.nfnetlink import NFNL_SUBSYS_NFTABLES, nfgen_msg
+from pyroute2.netlink.nfnetlink import NFNL_SUBSYS_NFTABLES
 from pyroute2.netlink.nfnetlink.nftsocket import (
     NFPROTO_INET,
+    NFT_MSG_DELCHAIN,
     NFT_MSG_DELRULE,
+    NFT_MSG_DELSETELEM,
     NFT_MSG_DELTABLE,
     NFT_MSG_GETCHAIN,
     NFT_MSG_GETRULE,
+    NFT_MSG_GETSETELEM,
     NFT_MSG_GETTABLE,
-    NFT_MSG_NEWCHAIN,
     NFT_MSG_NEWRULE,
+    NFT_MSG_NEWSETELEM,
     NFT_MSG_NEWTABLE,
     NFTSocket,
     nft_chain_msg,
@@ -30,54 +33,59 @@ from pyroute2.netlink.nfnetlink.nftsocket import (
 )
 
 from qorch_net.errors import NetError
-from qorch_net.expressions import make_expressions
+from qorch_net.expressions import make_jump, make_key
+from qorch_net.netlink.nft_messages import (
+    DISPATCH,
+    HOOKS,
+    NFPROTO_BRIDGE,
+    RawElements,
+    RawRule,
+    make_batch,
+    make_chain,
+    make_create,
+    make_delete,
+    make_element,
+    make_guard_table,
+    make_rule,
+)
 from qorch_net.rules import (
-    RESTORE_FORWARDING,
+    GUARD_CHAIN,
+    GUARDS,
+    RESTORE,
     TABLE_PREFIX,
     Chain,
+    GuardChain,
     KernelRule,
-    Rule,
     Table,
+    find_guard,
     make_table_name,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
-_HOOKS: Final = ("prerouting", "input", "forward", "output", "postrouting")
-_BATCH_BEGIN, _BATCH_END = 0x10, 0x11
-_ACCEPT: Final = 1  # NF_ACCEPT, also as a chain's policy
+
+@attrs.frozen(kw_only=True)
+class Ours:
+    """An owner's rules: the table of the networks and the chains of guarded taps."""
+
+    table: Table | None = None
+    guards: frozenset[GuardChain] = frozenset()
 
 
 @attrs.frozen(kw_only=True)
 class Ruleset:
     """What the packet filter of this network namespace holds.
 
-    `table`: the owner's, None if there is none. `neighbours`: tables of other qorch owners.
-    `restoring`: one of the neighbours will set ip_forward back. `routers`: tables of others that
-    filter what is forwarded or translate what leaves.
+    `ours`: the owner's, its guards without their rules. `neighbours`: tables of other qorch owners.
+    `notes`: what the neighbours will put back. `routers`: tables of others that filter what is
+    forwarded or translate what leaves.
     """
 
-    table: Table | None
+    ours: Ours
     neighbours: tuple[str, ...]
-    restoring: bool
+    notes: frozenset[str]
     routers: tuple[str, ...]
-
-
-class _RawRule(nfgen_msg):  # type: ignore[misc]
-    """nft_rule_msg without a look into the expressions."""
-
-    prefix = "NFTA_RULE_"
-    nla_map = (
-        ("NFTA_RULE_UNSPEC", "none"),
-        ("NFTA_RULE_TABLE", "asciiz"),
-        ("NFTA_RULE_CHAIN", "asciiz"),
-        ("NFTA_RULE_HANDLE", "be64"),
-        ("NFTA_RULE_EXPRESSIONS", "cdata"),
-        ("NFTA_RULE_COMPAT", "cdata"),
-        ("NFTA_RULE_POSITION", "be64"),
-        ("NFTA_RULE_USERDATA", "cdata"),
-    )
 
 
 def find_ruleset(owner: str) -> Ruleset:
@@ -90,19 +98,28 @@ def find_ruleset(owner: str) -> Ruleset:
         ]
         chains = _dump(nft, nft_chain_msg(), NFT_MSG_GETCHAIN)
         mine = (NFPROTO_INET, name) in tables
-        rules = _find_rules(nft, name) if mine else ()
+        rules = _find_rules(nft, NFPROTO_INET, name) if mine else ()
     own = [chain for chain in chains if _get_table(chain) == (NFPROTO_INET, name)]
+    guards = [
+        find_guard(_get_name(chain))
+        for chain in chains
+        if _get_table(chain) == (NFPROTO_BRIDGE, name)
+    ]
     neighbours = {
         table
         for family, table in tables
         if family == NFPROTO_INET and table.startswith(TABLE_PREFIX) and table != name
     }
     return Ruleset(
-        table=_make_table(own, rules) if mine else None,
+        ours=Ours(
+            table=_make_table(own, rules) if mine else None,
+            guards=frozenset(guard for guard in guards if guard),
+        ),
         neighbours=tuple(sorted(neighbours)),
-        restoring=any(
-            _get_name(chain) == RESTORE_FORWARDING and _get_table(chain)[1] in neighbours
+        notes=frozenset(
+            _get_name(chain)
             for chain in chains
+            if _get_name(chain).startswith(RESTORE) and _get_table(chain)[1] in neighbours
         ),
         routers=tuple(
             sorted(
@@ -116,38 +133,121 @@ def find_ruleset(owner: str) -> Ruleset:
     )
 
 
-def replace_table(owner: str, old: Table | None, new: Table | None) -> None:
-    """Put the table `new` in the place of `old`, in one transaction; None: no table.
+def find_guards(owner: str, wanted: Collection[GuardChain]) -> frozenset[GuardChain]:
+    """Find the chains of these guards, with their rules, to be put back."""
+    name = make_table_name(owner)
+    found = {guard.name: guard for guard in wanted}
+    if not found:
+        return frozenset()
+    with _open_nft() as nft:
+        rules = _find_rules(nft, NFPROTO_BRIDGE, name)
+    return frozenset(
+        attrs.evolve(guard, rules=tuple(rule for rule in rules if rule.chain == guard.name))
+        for guard in found.values()
+    )
+
+
+def are_guards_sound(owner: str, guards: Collection[GuardChain]) -> bool:
+    """Whether exactly these guards are there, each with its rules, and frames come by them."""
+    name = make_table_name(owner)
+    with _open_nft() as nft:
+        tables = _dump(nft, nft_table_msg(), NFT_MSG_GETTABLE, NFPROTO_BRIDGE)
+        if not any(table.get_attr("NFTA_TABLE_NAME") == name for table in tables):
+            return not guards
+        rules = _find_rules(nft, NFPROTO_BRIDGE, name)
+        request = RawElements()
+        request["attrs"] = [
+            ["NFTA_SET_ELEM_LIST_TABLE", name],
+            ["NFTA_SET_ELEM_LIST_SET", GUARDS],
+        ]
+        try:
+            messages = _dump(nft, request, NFT_MSG_GETSETELEM, NFPROTO_BRIDGE)
+        except NetlinkError:
+            return False  # there is no such map
+    elements = b"".join(x.get_attr("NFTA_SET_ELEM_LIST_ELEMENTS") or b"" for x in messages)
+    comments = sorted((rule.chain, rule.comment) for rule in rules)
+    wanted = [(rule.chain, rule.comment) for guard in guards for rule in guard.rules]
+    dispatch = (GUARD_CHAIN.name, DISPATCH)
+    return comments == sorted([*wanted, dispatch]) and all(
+        f"{guard.name}\0".encode() in elements for guard in guards
+    )
+
+
+def replace_rules(owner: str, old: Ours, new: Ours) -> None:
+    """Put the rules `new` in the place of `old`, all in one transaction.
 
     Chains that stay are kept and only their rules replaced: removing a base chain takes the kernel
     more than 10 ms.
     """
     name = make_table_name(owner)
-    messages = []
+    messages = [*_replace_table(name, old.table, new.table)]
+    messages += _replace_guards(name, old.guards, new.guards)
+    _send(messages)
+
+
+def rebuild_guards(owner: str, guards: Collection[GuardChain]) -> None:
+    """Make the bridge table anew, whatever is left of it."""
+    name = make_table_name(owner)
+    with _open_nft() as nft:
+        tables = _dump(nft, nft_table_msg(), NFT_MSG_GETTABLE, NFPROTO_BRIDGE)
+    there = any(table.get_attr("NFTA_TABLE_NAME") == name for table in tables)
+    remove = [make_delete(nft_table_msg(), name, NFT_MSG_DELTABLE, NFPROTO_BRIDGE)] if there else []
+    _send([*remove, *_replace_guards(name, (), guards)])
+
+
+def _replace_table(name: str, old: Table | None, new: Table | None) -> Iterator[Any]:
+    if old == new:
+        return
     if old and new and _has_chains_of(old, new):
-        messages.append(_delete(nft_rule_msg(), name, NFT_MSG_DELRULE))
+        yield make_delete(nft_rule_msg(), name, NFT_MSG_DELRULE)
     elif old:
-        messages.append(_delete(nft_table_msg(), name, NFT_MSG_DELTABLE))
+        yield make_delete(nft_table_msg(), name, NFT_MSG_DELTABLE)
     if new:
-        messages.append(_create(nft_table_msg(), NFT_MSG_NEWTABLE, NAME=name))
-        messages += [_chain(name, chain) for chain in sorted(new.chains, key=lambda c: c.name)]
-        if new.restore_forwarding:
-            messages.append(_chain(name, Chain(name=RESTORE_FORWARDING)))
-        messages += [_rule(name, rule) for rule in new.rules]
+        yield make_create(nft_table_msg(), NFT_MSG_NEWTABLE, NAME=name)
+        yield from (make_chain(name, chain) for chain in sorted(new.chains, key=lambda c: c.name))
+        yield from (make_chain(name, Chain(name=note)) for note in sorted(new.notes))
+        yield from (make_rule(name, rule) for rule in new.rules)
+
+
+def _replace_guards(
+    name: str, old: Collection[GuardChain], new: Collection[GuardChain]
+) -> Iterator[Any]:
+    bridge = NFPROTO_BRIDGE
+    kept = {guard.name for guard in old} & {guard.name for guard in new}
+    if old and not new:
+        yield make_delete(nft_table_msg(), name, NFT_MSG_DELTABLE, bridge)
+        return
+    if new and not old:
+        yield from make_guard_table(name)
+    gone = [guard for guard in old if guard.name not in kept]
+    for guard in gone:
+        yield make_element(name, NFT_MSG_DELSETELEM, make_key(guard.tap))
+    for guard in sorted(new, key=lambda guard: guard.name):
+        if guard.name not in kept:
+            yield make_chain(name, Chain(name=guard.name), bridge)
+            yield from (make_rule(name, rule, bridge) for rule in guard.rules)
+            yield make_element(name, NFT_MSG_NEWSETELEM, make_jump(guard.tap, guard.name))
+    for guard in gone:
+        message = make_delete(nft_chain_msg(), name, NFT_MSG_DELCHAIN, bridge)
+        message["attrs"].append(["NFTA_CHAIN_NAME", guard.name])
+        yield message
+
+
+def _send(messages: list[Any]) -> None:
     if messages:
         with _open_nft() as nft:
-            nft.nlm_request_batch([_bracket(_BATCH_BEGIN), *messages, _bracket(_BATCH_END)])
+            nft.nlm_request_batch(make_batch(messages))
 
 
 def _has_chains_of(old: Table, new: Table) -> bool:
-    return old.chains == new.chains and old.restore_forwarding <= new.restore_forwarding
+    return old.chains == new.chains and old.notes <= new.notes
 
 
 @contextmanager
 def _open_nft() -> Iterator[Any]:
     try:
         with NFTSocket(nfgen_family=0) as nft:
-            nft.register_policy({NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_NEWRULE: _RawRule})
+            nft.register_policy({NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_NEWRULE: RawRule})
             yield nft
     except NetlinkError as error:
         raise NetError(
@@ -164,8 +264,8 @@ def _dump(nft: Any, request: Any, kind: int, family: int = 0) -> list[Any]:
     return list(nft.nlm_request_batch([request]))
 
 
-def _find_rules(nft: Any, table: str) -> tuple[KernelRule, ...]:
-    request = _RawRule()
+def _find_rules(nft: Any, family: int, table: str) -> tuple[KernelRule, ...]:
+    request = RawRule()
     request["attrs"] = [["NFTA_RULE_TABLE", table]]
     return tuple(
         KernelRule(
@@ -173,7 +273,7 @@ def _find_rules(nft: Any, table: str) -> tuple[KernelRule, ...]:
             comment=_get_comment(message.get_attr("NFTA_RULE_USERDATA") or b""),
             expressions=message.get_attr("NFTA_RULE_EXPRESSIONS") or b"",
         )
-        for message in _dump(nft, request, NFT_MSG_GETRULE, NFPROTO_INET)
+        for message in _dump(nft, request, NFT_MSG_GETRULE, family)
         if message.get_attr("NFTA_RULE_TABLE") == table
     )
 
@@ -181,7 +281,7 @@ def _find_rules(nft: Any, table: str) -> tuple[KernelRule, ...]:
 def _make_table(chains: list[Any], rules: tuple[KernelRule, ...]) -> Table:
     return Table(
         rules=rules,
-        restore_forwarding=any(_get_name(chain) == RESTORE_FORWARDING for chain in chains),
+        notes=frozenset(x for x in map(_get_name, chains) if x.startswith(RESTORE)),
         chains=frozenset(
             Chain(
                 name=_get_name(chain),
@@ -190,7 +290,7 @@ def _make_table(chains: list[Any], rules: tuple[KernelRule, ...]) -> Table:
                 priority=_get_priority(chain),
             )
             for chain in chains
-            if _get_name(chain) != RESTORE_FORWARDING
+            if not _get_name(chain).startswith(RESTORE)
         ),
     )
 
@@ -206,7 +306,7 @@ def _get_name(chain: Any) -> str:
 def _get_hook(chain: Any) -> str:
     hook = chain.get_attr("NFTA_CHAIN_HOOK")
     number = hook.get_attr("NFTA_HOOK_HOOKNUM") if hook else None
-    return _HOOKS[number] if number is not None and number < len(_HOOKS) else ""
+    return HOOKS[number] if number is not None and number < len(HOOKS) else ""
 
 
 def _get_priority(chain: Any) -> int:
@@ -222,51 +322,3 @@ def _is_router(chain: Any) -> bool:
 def _get_comment(userdata: bytes) -> str:
     # Type 0 (NFTNL_UDATA_RULE_COMMENT), length, text, NUL: libnftnl/udata.h.
     return userdata[2:].rstrip(b"\0").decode(errors="replace") if userdata[:1] == b"\0" else ""
-
-
-def _bracket(kind: int) -> Any:
-    message = nfgen_msg()
-    message["res_id"] = NFNL_SUBSYS_NFTABLES
-    message["header"].update(type=kind, flags=NLM_F_REQUEST)
-    return message
-
-
-def _create(message: Any, kind: int, **attributes: object) -> Any:
-    return _make_message(message, kind, NLM_F_CREATE | NLM_F_APPEND, attributes)
-
-
-def _delete(message: Any, table: str, kind: int) -> Any:
-    key = "NAME" if kind == NFT_MSG_DELTABLE else "TABLE"
-    return _make_message(message, kind, 0, {key: table})
-
-
-def _make_message(message: Any, kind: int, flags: int, attributes: dict[str, object]) -> Any:
-    message["nfgen_family"] = NFPROTO_INET
-    message["attrs"] = [[message.prefix + key, value] for key, value in attributes.items()]
-    message["header"].update(
-        type=NFNL_SUBSYS_NFTABLES << 8 | kind, flags=NLM_F_REQUEST | NLM_F_ACK | flags
-    )
-    return message
-
-
-def _chain(table: str, chain: Chain) -> Any:
-    base: dict[str, object] = {}
-    if chain.hook:
-        hook = [
-            ["NFTA_HOOK_HOOKNUM", _HOOKS.index(chain.hook)],
-            ["NFTA_HOOK_PRIORITY", chain.priority],
-        ]
-        base = {"TYPE": chain.type, "HOOK": {"attrs": hook}, "POLICY": _ACCEPT}
-    return _create(nft_chain_msg(), NFT_MSG_NEWCHAIN, TABLE=table, NAME=chain.name, **base)
-
-
-def _rule(table: str, rule: Rule | KernelRule) -> Any:
-    comment = rule.comment.encode() + b"\0"
-    return _create(
-        _RawRule(),
-        NFT_MSG_NEWRULE,
-        TABLE=table,
-        CHAIN=rule.chain,
-        EXPRESSIONS=rule.expressions if isinstance(rule, KernelRule) else make_expressions(rule),
-        USERDATA=bytes([0, len(comment)]) + comment,
-    )

@@ -291,7 +291,7 @@ def test_rules_flushed_by_others_are_put_back(lab, tools):
     apply_rules(lab.owner, plans)
     assert sorted(lab.look()["rules"].splitlines()) == sorted(rules.splitlines())
     apply_rules(lab.owner, plans[:1])
-    assert find_ruleset(lab.owner).table.networks == {"lan"}
+    assert find_ruleset(lab.owner).ours.table.networks == {"lan"}
     lab.remove()
     lab.remove("dmz")
 

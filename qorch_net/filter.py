@@ -1,0 +1,133 @@
+"""The packet filter and forwarding of networks: put in place, taken away, repaired.
+
+For the callers in `qorch_net.network`, who hold the lock of the network namespace.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+import attrs
+
+from qorch_net.forwarding import (
+    Switch,
+    find_needed,
+    has_legacy_nat,
+    make_notes,
+    put_back,
+    switch_on,
+)
+from qorch_net.netlink.nft import (
+    Ours,
+    are_guards_sound,
+    find_guards,
+    find_ruleset,
+    rebuild_guards,
+    replace_rules,
+)
+from qorch_net.rules import Table, make_guards, make_rules
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+
+    from qorch_net.netlink.nft import Ruleset
+    from qorch_net.plan import NetworkPlan
+    from qorch_net.rules import GuardChain
+
+    Report = Callable[[str], None]
+    Undo = list[Callable[[], None]]
+
+
+def ensure_rules(plan: NetworkPlan, report: Report, undo: Undo) -> None:
+    """Make a network's rules and guards be as planned, with the notes of what was switched."""
+    ruleset = find_ruleset(plan.owner)
+    old = ruleset.ours
+    new = Ours(table=_plan_table(plan, ruleset), guards=_plan_guards(plan, old))
+    if new.guards == old.guards and _is_like(new.table, old.table):
+        return
+    before = attrs.evolve(old, guards=find_guards(plan.owner, old.guards - new.guards) | old.guards)
+    report("rules")
+    undo.append(partial(replace_rules, plan.owner, new, before))
+    replace_rules(plan.owner, old, new)
+
+
+def ensure_forwarding(plan: NetworkPlan, report: Report, undo: Undo) -> None:
+    """Switch on what the network needs."""
+    notes = make_notes(find_needed(plan))
+    if notes:
+        report("forwarding")
+        undo.append(partial(put_back, notes))
+        switch_on(notes)
+
+
+def remove_rules(name: str, owner: str, *, bridges_left: bool, report: Report) -> None:
+    """Remove a network's rules and guards; with the last network, all that is the owner's."""
+    ruleset = find_ruleset(owner)
+    old = ruleset.ours
+    left = frozenset(guard for guard in old.guards if guard.network != name)
+    table = old.table.replace(name, ()) if old.table else None
+    if not (bridges_left or left or (table and table.networks)):
+        remove_all(owner, ruleset, report)
+    elif left != old.guards or (old.table and name in old.table.networks):
+        report("rules")
+        replace_rules(owner, old, Ours(table=table, guards=left))
+
+
+def remove_all(owner: str, ruleset: Ruleset, report: Report) -> None:
+    """Remove the owner's tables, and switch off again what was off and nobody needs now."""
+    old = ruleset.ours
+    if old == Ours():
+        return
+    notes = old.table.notes if old.table else frozenset()
+    needed = ruleset.neighbours or ruleset.routers or has_legacy_nat()
+    if notes and not needed and any(switch.is_on for switch in Switch if switch.note in notes):
+        report("forwarding")
+        put_back(notes)
+    report("rules")
+    replace_rules(owner, old, Ours())
+
+
+def repair_rules(owner: str, plans: Collection[NetworkPlan]) -> tuple[str, ...]:
+    """Make the owner's tables hold exactly what these networks want; give what had to be done."""
+    done = []
+    ruleset = find_ruleset(owner)
+    old = ruleset.ours
+    table = _adopt(ruleset, make_notes([x for plan in plans for x in find_needed(plan)]))
+    wanted = attrs.evolve(table, rules=())
+    for plan in sorted(plans, key=lambda plan: plan.name):
+        wanted = wanted.replace(plan.name, make_rules(plan))
+    if (wanted.networks or old.table) and not _is_like(wanted, old.table):
+        replace_rules(owner, Ours(table=old.table), Ours(table=wanted))
+        done.append("rules")
+    guards = {guard for plan in plans for guard in make_guards(plan)}
+    if not are_guards_sound(owner, guards):
+        rebuild_guards(owner, guards)
+        done.append("guards")
+    for plan in plans:
+        ensure_forwarding(plan, done.append, [])
+    return tuple(dict.fromkeys(done))
+
+
+def _plan_table(plan: NetworkPlan, ruleset: Ruleset) -> Table | None:
+    rules, old = make_rules(plan), ruleset.ours.table
+    if not rules and (old is None or plan.name not in old.networks):
+        return old
+    return _adopt(ruleset, make_notes(find_needed(plan))).replace(plan.name, rules)
+
+
+def _adopt(ruleset: Ruleset, notes: frozenset[str]) -> Table:
+    """Take the table as it is, with the duty to put back what falls to us."""
+    table = ruleset.ours.table or Table()
+    return attrs.evolve(table, notes=table.notes | ruleset.notes | notes)
+
+
+def _plan_guards(plan: NetworkPlan, old: Ours) -> frozenset[GuardChain]:
+    mine = frozenset(make_guards(plan))
+    taps = {guard.tap for guard in mine}
+    kept = (x for x in old.guards if x.network != plan.name and x.tap not in taps)
+    return mine.union(kept)
+
+
+def _is_like(new: Table | None, old: Table | None) -> bool:
+    return new is old or (new is not None and old is not None and new.is_like(old))
