@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, IPv6Network
+from ipaddress import IPv4Interface, IPv4Network
 from typing import TYPE_CHECKING
 
 import attrs
@@ -40,23 +40,23 @@ class Link:
 
 @attrs.frozen(kw_only=True)
 class Address:
-    """An address on an interface."""
+    """An IPv4 address on an interface."""
 
     interface: str
-    ip: IPv4Interface | IPv6Interface
+    ip: IPv4Interface
 
 
 @attrs.frozen(kw_only=True)
 class Route:
-    """A route; `interface` is None where several are used (multipath) or none (blackhole)."""
+    """An IPv4 route; `interface` is None where several are used (multipath) or none (blackhole)."""
 
-    network: IPv4Network | IPv6Network
+    network: IPv4Network
     interface: str | None
 
 
 @attrs.frozen(kw_only=True)
 class HostNetwork:
-    """Interfaces, addresses and routes of one network namespace, and net.ipv4.ip_forward."""
+    """Interfaces, IPv4 addresses and routes of one network namespace, and net.ipv4.ip_forward."""
 
     links: tuple[Link, ...]
     addresses: tuple[Address, ...]
@@ -79,18 +79,18 @@ class HostNetwork:
         nameless = not link.alias and link.mac == plan.mac
         return link if link.mark == plan.mark or nameless else None
 
-    def find_use(self, subnet: IPv4Network | IPv6Network, *, besides: str = "") -> str | None:
+    def find_use(self, subnet: IPv4Network, *, besides: str = "") -> str | None:
         """Find who uses addresses of `subnet`, not counting the interface `besides`.
 
         Routes wider than /8 say where everything else goes: they use nothing.
         """
         for address in self.addresses:
-            if address.interface != besides and _overlap(address.ip.network, subnet):
+            if address.interface != besides and address.ip.network.overlaps(subnet):
                 return f"address {address.ip} of interface {address.interface}"
         for route in self.routes:
             if route.interface == besides or route.network.prefixlen < 8:
                 continue
-            if _overlap(route.network, subnet):
+            if route.network.overlaps(subnet):
                 return f"route {route.network} over {route.interface or 'no single interface'}"
         return None
 
@@ -109,16 +109,11 @@ def check_network(plan: NetworkPlan, host: HostNetwork) -> None:
             f"the bridge name {plan.bridge} is taken: {_describe(taken)}",
             "choose another bridge name",
         )
-    for subnet in (plan.subnet, plan.subnet6):
-        if subnet and (use := host.find_use(subnet, besides=plan.bridge or "")):
-            raise NetError(
-                f"the subnet {subnet} of network {plan.name} is in use: {use}",
-                "choose a subnet that the host does not use",
-            )
-
-
-def _overlap(one: IPv4Network | IPv6Network, other: IPv4Network | IPv6Network) -> bool:
-    return one.version == other.version and one.overlaps(other)
+    if plan.subnet and (use := host.find_use(plan.subnet, besides=plan.bridge or "")):
+        raise NetError(
+            f"the subnet {plan.subnet} of network {plan.name} is in use: {use}",
+            "choose a subnet that the host does not use",
+        )
 
 
 def _describe(link: Link) -> str:

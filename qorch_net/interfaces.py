@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import socket
 from functools import partial
-from ipaddress import IPv4Interface, IPv6Interface
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qorch_net.errors import NetError
 from qorch_net.netlink.links import BridgeState, Links
-from qorch_net.rules import make_link_local
 
 if TYPE_CHECKING:
     from qorch_net.host import HostNetwork, Link
@@ -32,7 +28,7 @@ def ensure_interfaces(
     plan: NetworkPlan, host: HostNetwork, links: Links, report: Report, undo: Undo
 ) -> None:
     """Make the network's interfaces be as planned."""
-    if plan.bridge is None or not plan.mode.is_served:
+    if plan.bridge is None or plan.gateway is None:
         return
     link = host.find_bridge(plan)
     old = _make_state(link, host) if link else None
@@ -43,19 +39,17 @@ def ensure_interfaces(
         mtu=plan.mtu or (old.mtu if old else None),
         stp=False,
         forward_delay=0,  # a port must not wait 15 s before it passes the first frame
-        addresses=_make_addresses(plan),
+        addresses=frozenset({plan.gateway}),
     )
-    if old != new:
-        report("bridge")
     if old == new:
-        pass
-    elif link and old:
+        return
+    report("bridge")
+    if link and old:
         undo.append(partial(links.change_bridge, link.index, plan.bridge, new, old))
         links.change_bridge(link.index, plan.bridge, old, new)
     else:
         index = links.create_bridge(plan.bridge, new)
         undo.append(partial(links.delete, index, plan.bridge))
-    _ensure_localnet(plan.bridge, bool(plan.forwards), undo)
 
 
 def remove_interfaces(mark: Mark, links: Links, report: Report) -> frozenset[str]:
@@ -67,33 +61,6 @@ def remove_interfaces(mark: Mark, links: Links, report: Report) -> frozenset[str
             links.delete(link.index, link.name)
     left = {x.mark.network for x in found if x.mark and x.mark.owner == mark.owner}
     return frozenset(name for name in left if name and name != mark.network)
-
-
-def _make_addresses(plan: NetworkPlan) -> frozenset[IPv4Interface | IPv6Interface]:
-    """The gateway's; with IPv6 also a link-local one, by which guests know their router."""
-    addresses: list[IPv4Interface | IPv6Interface] = [plan.gateway] if plan.gateway else []
-    if plan.gateway6:
-        addresses += [plan.gateway6, IPv6Interface((make_link_local(plan.mac), 64))]
-    return frozenset(addresses)
-
-
-def _ensure_localnet(bridge: str, on: bool, undo: Undo) -> None:
-    """Let packets to and from 127.0.0.0/8 through the bridge: forwarded ports need it."""
-    path = Path(f"/proc/sys/net/ipv4/conf/{bridge}/route_localnet")
-    before, after = path.read_text().strip(), str(int(on))
-    if before != after:
-        undo.append(partial(_write_localnet, path, before))
-        _write_localnet(path, after)
-
-
-def _write_localnet(path: Path, value: str) -> None:
-    try:
-        path.write_text(value)
-    except OSError as error:
-        raise NetError(
-            f"cannot write {path}: {error.strerror}",
-            "forwarded ports need it: mount /proc/sys writable",
-        ) from error
 
 
 def _make_state(link: Link, host: HostNetwork) -> BridgeState:

@@ -71,7 +71,7 @@ def ensure_network(
     dnsmasq's files go into `run_dir/NAME`; `run_dir` must exist. Raises NetError before anything is
     changed if the plan does not fit the host, and with everything undone if a step fails.
     """
-    if not plan.mode.is_served or plan.bridge is None:
+    if not plan.mode.is_served or plan.bridge is None or plan.gateway is None:
         raise NetError(f"{plan.mode.value} networks are not possible yet", "use mode nat")
     _check_privilege()
     service = Service(

@@ -12,7 +12,7 @@ from __future__ import annotations
 import random
 import socket
 from contextlib import contextmanager
-from ipaddress import IPv4Interface, IPv6Interface, ip_interface, ip_network
+from ipaddress import IPv4Interface, IPv4Network
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -44,8 +44,6 @@ if TYPE_CHECKING:
 _UP: Final = 1  # IFF_UP
 _SKIP_STATS: Final = 8  # RTEXT_FILTER_SKIP_STATS
 _UNICAST: Final = 1  # RTN_UNICAST
-_NO_DAD: Final = 2  # IFA_F_NODAD
-_FAMILIES: Final = {socket.AF_INET: "0.0.0.0", socket.AF_INET6: "::"}  # noqa: S104 - default routes
 _NO_LINK_LOCAL: Final = 1  # IN6_ADDR_GEN_MODE_NONE
 _CHANGE: Final = NLM_F_REQUEST | NLM_F_ACK
 _CREATE: Final = _CHANGE | NLM_F_CREATE | NLM_F_EXCL
@@ -62,7 +60,7 @@ class BridgeState:
     mtu: int | None
     stp: bool
     forward_delay: int
-    addresses: frozenset[IPv4Interface | IPv6Interface]
+    addresses: frozenset[IPv4Interface]
 
 
 @attrs.define(eq=False)
@@ -85,35 +83,28 @@ class Links:
         return tuple(_make_link(message, names) for message in messages)
 
     def find_addresses(self) -> tuple[Address, ...]:
-        """Find every IPv4 and IPv6 address."""
+        """Find every IPv4 address."""
+        request = ifaddrmsg()
+        request["family"] = socket.AF_INET
         return tuple(
             Address(
                 interface=_get_name(message["index"]) or "?",
-                ip=ip_interface(
-                    (
-                        message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS"),
-                        message["prefixlen"],
-                    )
-                ),
+                ip=IPv4Interface(f"{message.get_attr('IFA_LOCAL')}/{message['prefixlen']}"),
             )
-            for message in self._dump(ifaddrmsg(), RTM_GETADDR)
-            if message["family"] in _FAMILIES
+            for message in self._dump(request, RTM_GETADDR)
         )
 
     def find_routes(self) -> tuple[Route, ...]:
-        """Find every unicast route of every table."""
+        """Find every IPv4 unicast route of every table."""
+        request = rtmsg()
+        request["family"] = socket.AF_INET
         return tuple(
             Route(
-                network=ip_network(
-                    (
-                        message.get_attr("RTA_DST") or _FAMILIES[message["family"]],
-                        message["dst_len"],
-                    )
-                ),
+                network=IPv4Network((message.get_attr("RTA_DST") or 0, message["dst_len"])),
                 interface=_get_name(message.get_attr("RTA_OIF")),
             )
-            for message in self._dump(rtmsg(), RTM_GETROUTE)
-            if message["type"] == _UNICAST and message["family"] in _FAMILIES
+            for message in self._dump(request, RTM_GETROUTE)
+            if message["type"] == _UNICAST
         )
 
     def create_bridge(self, name: str, state: BridgeState) -> int:
@@ -239,15 +230,14 @@ def _link(
     return message
 
 
-def _address(index: int, ip: IPv4Interface | IPv6Interface, kind: int) -> Any:
+def _address(index: int, ip: IPv4Interface, kind: int) -> Any:
     message = ifaddrmsg()
-    family = socket.AF_INET if ip.version == 4 else socket.AF_INET6
-    message.update(family=family, prefixlen=ip.network.prefixlen, index=index)
-    message["attrs"] = [["IFA_LOCAL", str(ip.ip)], ["IFA_ADDRESS", str(ip.ip)]]
-    if ip.version == 4:
-        message["attrs"].append(["IFA_BROADCAST", str(ip.network.broadcast_address)])
-    else:
-        message["flags"] = _NO_DAD  # dnsmasq binds it at once
+    message.update(family=socket.AF_INET, prefixlen=ip.network.prefixlen, index=index)
+    message["attrs"] = [
+        ["IFA_LOCAL", str(ip.ip)],
+        ["IFA_ADDRESS", str(ip.ip)],
+        ["IFA_BROADCAST", str(ip.network.broadcast_address)],
+    ]
     create = NLM_F_CREATE | NLM_F_EXCL if kind == RTM_NEWADDR else 0
     message["header"].update(type=kind, flags=_CHANGE | create)
     return message
