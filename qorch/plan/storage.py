@@ -83,11 +83,9 @@ class Storage:
         backing = None
         if volume.backing is not None:
             backing = self._image(volume.backing, f"{path}.backing")
-            if backing is None:
-                return None
         if "qemu-img" not in self.facts.programs:
-            self._add(path, "qemu-img is not installed", "apt-get install qemu-utils")
-            return None
+            message, hint = "qemu-img is not installed", "apt-get install qemu-utils"
+            self.problems.append(Problem(path, message, hint, on_host=True))
         try:
             return pool, VolumePlan(
                 pool=volume.pool,
@@ -105,12 +103,11 @@ class Storage:
             self._add(path, error.message, error.hint)
             return None
 
-    def _image(self, path: Path, where: str) -> Backing | None:
+    def _image(self, path: Path, where: str) -> Backing:
         """An image that must be there."""
         image = self.facts.images[path]
         if image.error is not None:
-            self._add(where, image.error, image.hint)
-            return None
+            self.problems.append(Problem(where, image.error, image.hint, on_host=True))
         return Backing(path=path, format=image.chain[0].format)
 
     def _chain(self, top: Backing | None) -> tuple[Backing, ...]:
