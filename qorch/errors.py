@@ -18,15 +18,11 @@ class QorchError(Exception):
 
 @attrs.frozen
 class Problem:
-    """One thing wrong with the input, and where: `vm.web.disk[0].size`.
-
-    With `on_host` it is this host that lacks something: on another one the input may be right.
-    """
+    """One thing wrong with the input, and where: `vm.web.disk[0].size`."""
 
     path: str
     message: str
     hint: str | None = None
-    on_host: bool = False
 
     def __str__(self) -> str:
         return f"{self.path}: {self.message}" if self.path else self.message

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Interface, IPv4Network
+from collections.abc import Mapping
+from ipaddress import IPv4Network, IPv6Network
 from typing import TYPE_CHECKING
 
 import attrs
 
-from qorch_net.errors import NetError
 from qorch_net.plan import Mark, find_mark
 
 if TYPE_CHECKING:
     from qorch_net.plan import NetworkPlan
+    from qorch_net.records import IpInterface, IpNetwork
 
 
 @attrs.frozen(kw_only=True)
 class Link:
     """An interface. `kind` is the kernel's (`bridge`, `tun`, `veth`; None for hardware).
 
-    `master` is the bridge it is plugged into. `stp` and `forward_delay` (1/100 s) are a bridge's.
+    `master` is the bridge it is plugged into, `lower` the interface that it sits upon: for a `vlan`
+    if it is one's sub-interface. `stp`, `forward_delay` (1/100 s), `vlan_filtering` are a bridge's.
     """
 
     index: int
@@ -29,8 +31,13 @@ class Link:
     kind: str | None = None
     alias: str | None = None
     master: str | None = None
+    lower: str | None = None
+    vlan: int | None = None
+    loopback: bool = False
+    wireless: bool = False
     stp: bool = False
     forward_delay: int = 0
+    vlan_filtering: bool = False
 
     @property
     def mark(self) -> Mark | None:
@@ -40,28 +47,32 @@ class Link:
 
 @attrs.frozen(kw_only=True)
 class Address:
-    """An IPv4 address on an interface."""
+    """An address on an interface."""
 
     interface: str
-    ip: IPv4Interface
+    ip: IpInterface
 
 
 @attrs.frozen(kw_only=True)
 class Route:
-    """An IPv4 route; `interface` is None where several are used (multipath) or none (blackhole)."""
+    """A route; `interface` is None where several are used (multipath) or none (blackhole)."""
 
-    network: IPv4Network
+    network: IpNetwork
     interface: str | None
 
 
 @attrs.frozen(kw_only=True)
 class HostNetwork:
-    """Interfaces, IPv4 addresses and routes of one network namespace, and net.ipv4.ip_forward."""
+    """Interfaces, addresses and routes of one network namespace, and net.ipv4.ip_forward.
+
+    `managers` says which interfaces NetworkManager or systemd-networkd looks after.
+    """
 
     links: tuple[Link, ...]
     addresses: tuple[Address, ...]
     routes: tuple[Route, ...]
     forwarding: bool
+    managers: Mapping[str, str] = attrs.field(factory=dict)
 
     def find_link(self, name: str) -> Link | None:
         """Find the interface of this name."""
@@ -79,44 +90,23 @@ class HostNetwork:
         nameless = not link.alias and link.mac == plan.mac
         return link if link.mark == plan.mark or nameless else None
 
-    def find_use(self, subnet: IPv4Network, *, besides: str = "") -> str | None:
+    def find_use(self, subnet: IpNetwork, *, besides: str = "") -> str | None:
         """Find who uses addresses of `subnet`, not counting the interface `besides`.
 
         Routes wider than /8 say where everything else goes: they use nothing.
         """
         for address in self.addresses:
-            if address.interface != besides and address.ip.network.overlaps(subnet):
+            if address.interface != besides and _overlap(address.ip.network, subnet):
                 return f"address {address.ip} of interface {address.interface}"
         for route in self.routes:
             if route.interface == besides or route.network.prefixlen < 8:
                 continue
-            if route.network.overlaps(subnet):
+            if _overlap(route.network, subnet):
                 return f"route {route.network} over {route.interface or 'no single interface'}"
         return None
 
 
-def check_network(plan: NetworkPlan, host: HostNetwork) -> None:
-    """Raise NetError if `plan` cannot be had on `host` as it is."""
-    for link in host.find_marked(plan.mark):
-        if link.name != plan.bridge:
-            raise NetError(
-                f"the network {plan.name} is up on bridge {link.name}, not {plan.bridge}",
-                "take the network down before its bridge gets another name",
-            )
-    taken = host.find_link(plan.bridge or "")
-    if taken and not host.find_bridge(plan):
-        raise NetError(
-            f"the bridge name {plan.bridge} is taken: {_describe(taken)}",
-            "choose another bridge name",
-        )
-    if plan.subnet and (use := host.find_use(plan.subnet, besides=plan.bridge or "")):
-        raise NetError(
-            f"the subnet {plan.subnet} of network {plan.name} is in use: {use}",
-            "choose a subnet that the host does not use",
-        )
-
-
-def _describe(link: Link) -> str:
-    kind = link.kind or "physical"
-    owner = f" of qorch {link.mark.owner}, {link.mark.label}" if link.mark else ""
-    return f"there is a {kind} interface of that name{owner}"
+def _overlap(one: IpNetwork, other: IpNetwork) -> bool:
+    if isinstance(one, IPv4Network):
+        return isinstance(other, IPv4Network) and one.overlaps(other)
+    return isinstance(other, IPv6Network) and one.overlaps(other)

@@ -4,18 +4,30 @@ from __future__ import annotations
 
 import socket
 from functools import partial
+from ipaddress import IPv6Interface
 from typing import TYPE_CHECKING
 
-from qorch_net.netlink.links import BridgeState, Links
+import attrs
+
+from qorch_net.enslave import enslave, release
+from qorch_net.errors import NetError
+from qorch_net.netlink.messages import BridgeState, make_link, make_vlan, pick_index
+from qorch_net.rules import make_link_local
+from qorch_net.sysctl import allow_localnet, refuse_routers
+from qorch_net.uplink import Note
 
 if TYPE_CHECKING:
     from qorch_net.host import HostNetwork, Link
+    from qorch_net.netlink.links import Links
     from qorch_net.plan import Mark, NetworkPlan
+    from qorch_net.records import IpInterface
     from qorch_net.steps import Report, Undo
 
 
 def find_related(plan: NetworkPlan, links: Links) -> tuple[Link, ...]:
-    """Find the bridges; all interfaces, if one that is no bridge has the name of ours."""
+    """Find the bridges; all interfaces where more than a bridge of our own is asked for."""
+    if plan.uplink is not None or not plan.makes_bridge:
+        return links.find_links()
     found = links.find_links("bridge")
     try:
         socket.if_nametoindex(plan.bridge or "")
@@ -27,40 +39,107 @@ def find_related(plan: NetworkPlan, links: Links) -> tuple[Link, ...]:
 def ensure_interfaces(
     plan: NetworkPlan, host: HostNetwork, links: Links, report: Report, undo: Undo
 ) -> None:
-    """Make the network's interfaces be as planned."""
-    if plan.bridge is None or plan.gateway is None:
-        return
-    link = host.find_bridge(plan)
-    old = _make_state(link, host) if link else None
-    new = BridgeState(
-        alias=plan.mark.alias,
-        mac=plan.mac,
-        up=True,
-        mtu=plan.mtu or (old.mtu if old else None),
-        stp=False,
-        forward_delay=0,  # a port must not wait 15 s before it passes the first frame
-        addresses=frozenset({plan.gateway}),
-    )
-    if old == new:
-        return
-    report("bridge")
-    if link and old:
-        undo.append(partial(links.change_bridge, link.index, plan.bridge, new, old))
-        links.change_bridge(link.index, plan.bridge, old, new)
-    else:
-        index = links.create_bridge(plan.bridge, new)
-        undo.append(partial(links.delete, index, plan.bridge))
+    """Make the network's interfaces be as planned. What is not ours stays as it is."""
+    bridge = None
+    if plan.makes_bridge and plan.bridge is not None:
+        bridge = _ensure_bridge(plan, plan.bridge, host, links, report, undo)
+    if plan.subinterface and plan.uplink:
+        _ensure_subinterface(plan, plan.subinterface, bridge, host, links, report, undo)
+    if plan.enslaved and bridge and (uplink := host.find_link(plan.enslaved)):
+        enslave(uplink, bridge, links, report, undo, mtu=plan.mtu)
 
 
 def remove_interfaces(mark: Mark, links: Links, report: Report) -> frozenset[str]:
     """Remove a network's interfaces; give the names of the owner's networks that have some left."""
-    found = links.find_links("bridge")
+    found = (*links.find_links("bridge"), *links.find_links("vlan"))
     for link in found:
-        if link.mark == mark:
-            report("bridge")
+        if link.mark != mark:
+            continue
+        if link.kind == "vlan":
+            report("vlan")
             links.delete(link.index, link.name)
+        else:
+            _remove_bridge(link, links, report)
     left = {x.mark.network for x in found if x.mark and x.mark.owner == mark.owner}
     return frozenset(name for name in left if name and name != mark.network)
+
+
+def _remove_bridge(bridge: Link, links: Links, report: Report) -> None:
+    note = Note.from_alias(bridge.alias)
+    if note is None:
+        report("bridge")
+        links.delete(bridge.index, bridge.name)
+        return
+    found = links.find_links()
+    uplink = next((link for link in found if link.name == note.uplink), None)
+    ours = uplink if uplink and uplink.master in {bridge.name, None} else None
+    release(bridge, ours, links, report)
+
+
+def _ensure_bridge(
+    plan: NetworkPlan, name: str, host: HostNetwork, links: Links, report: Report, undo: Undo
+) -> Link:
+    link = host.find_bridge(plan)
+    old = _make_state(link, host) if link else None
+    new = _plan_state(plan, link, old, host)
+    if link is None or old is None:
+        report("bridge")
+        index = links.create_bridge(name, new, link_local=plan.enslaved is not None)
+        undo.append(partial(links.delete, index, name))
+        link = _find_made(index, links)
+    elif old != new:
+        report("bridge")
+        undo.append(partial(links.change_bridge, link.index, name, new, old))
+        links.change_bridge(link.index, name, old, new)
+    if plan.vlan_filtering and not link.vlan_filtering:
+        raise NetError(
+            f"bridge {name} does not learn about VLANs: this kernel has no VLAN filtering",
+            "use mode vlan, or a kernel with CONFIG_BRIDGE_VLAN_FILTERING",
+        )
+    if plan.gateway6:
+        refuse_routers(name)
+    if plan.mode.is_served:
+        allow_localnet(name, undo, on=bool(plan.forwards))
+    return link
+
+
+def _plan_state(
+    plan: NetworkPlan, link: Link | None, old: BridgeState | None, host: HostNetwork
+) -> BridgeState:
+    """What the bridge shall be. Addresses are ours to decide only where we serve the network."""
+    state = BridgeState(
+        alias=plan.mark.alias,
+        mac=plan.mac,
+        up=True,
+        mtu=plan.mtu or (old.mtu if old else None),
+        stp=plan.stp,
+        forward_delay=plan.forward_delay,  # by default a port need not wait 15 s to pass frames
+        vlan_filtering=plan.vlan_filtering,
+        addresses=_plan_addresses(plan) if plan.mode.is_served or not old else old.addresses,
+    )
+    uplink = host.find_link(plan.enslaved or "")
+    if uplink is None:
+        return state
+    kept = Note.from_alias(link.alias if link else None)
+    note = Note(
+        uplink=uplink.name,
+        mtu=uplink.mtu if plan.mtu and plan.mtu > uplink.mtu else None,
+        down=not uplink.up,
+    )
+    return attrs.evolve(
+        state,
+        alias=(kept or note).make_alias(plan.mark),
+        mac=uplink.mac,
+        mtu=plan.mtu or (old.mtu if old else uplink.mtu),
+    )
+
+
+def _plan_addresses(plan: NetworkPlan) -> frozenset[IpInterface]:
+    """The gateway's; with IPv6 also one for the link, from which router advertisements come."""
+    addresses: set[IpInterface] = {plan.gateway} if plan.gateway else set()
+    if plan.gateway6:
+        addresses |= {plan.gateway6, IPv6Interface((make_link_local(plan.mac), 64))}
+    return frozenset(addresses)
 
 
 def _make_state(link: Link, host: HostNetwork) -> BridgeState:
@@ -71,5 +150,46 @@ def _make_state(link: Link, host: HostNetwork) -> BridgeState:
         mtu=link.mtu,
         stp=link.stp,
         forward_delay=link.forward_delay,
+        vlan_filtering=link.vlan_filtering,
         addresses=frozenset(x.ip for x in host.addresses if x.interface == link.name),
     )
+
+
+def _find_made(index: int, links: Links) -> Link:
+    return next(link for link in links.find_links("bridge") if link.index == index)
+
+
+def _ensure_subinterface(
+    plan: NetworkPlan,
+    name: str,
+    bridge: Link | None,
+    host: HostNetwork,
+    links: Links,
+    report: Report,
+    undo: Undo,
+) -> None:
+    """Make the VLAN's sub-interface of the uplink, plugged into the bridge if there is one."""
+    lower = host.find_link(plan.uplink or "")
+    if lower is None or plan.vlan is None:
+        return
+    link = host.find_link(name)
+    master = bridge.name if bridge else None
+    if link and link.up and (link.alias, link.master) == (plan.mark.alias, master):
+        return
+    report("vlan")
+    index = link.index if link else pick_index()
+    wanted = [
+        *([] if link else make_vlan(index, name, lower=lower.index, vlan=plan.vlan, mtu=plan.mtu)),
+        make_link(
+            index,
+            ("IFLA_IFALIAS", plan.mark.alias),
+            ("IFLA_MASTER", bridge.index if bridge else None),
+            up=True,
+        ),
+    ]
+    failure = f"cannot make {name}, VLAN {plan.vlan} of {plan.uplink}"
+    if link is None:
+        undo.append(partial(links.delete, index, name))
+        links.create(index, name, wanted, failure)
+    else:
+        links.send(wanted, failure)

@@ -20,6 +20,9 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+import attrs
+
+from qorch_net.check import check_network
 from qorch_net.dnsmasq import (
     Service,
     find_program,
@@ -37,7 +40,6 @@ from qorch_net.filter import (
     repair_rules,
 )
 from qorch_net.forwarding import find_needed
-from qorch_net.host import check_network
 from qorch_net.interfaces import ensure_interfaces, find_related, remove_interfaces
 from qorch_net.netlink.links import open_links
 from qorch_net.netlink.nft import find_ruleset
@@ -57,6 +59,11 @@ if TYPE_CHECKING:
 
 ENSURE_STEPS: Final = ("rules", "forwarding", "bridge", "files", "dnsmasq")
 REMOVE_STEPS: Final = ("dnsmasq", "bridge", "forwarding", "rules", "files")
+# Those of networks that the host has no part in.
+ENSURE_UPLINK_STEPS: Final = ("bridge", "addresses", "routes", "uplink")
+REMOVE_UPLINK_STEPS: Final = ("addresses", "routes", "bridge")
+ENSURE_VLAN_STEPS: Final = ("bridge", "vlan")
+REMOVE_VLAN_STEPS: Final = ("vlan", "bridge")
 
 
 def ensure_network(
@@ -71,12 +78,10 @@ def ensure_network(
     dnsmasq's files go into `run_dir/NAME`; `run_dir` must exist. Raises NetError before anything is
     changed if the plan does not fit the host, and with everything undone if a step fails.
     """
-    if not plan.mode.is_served or plan.bridge is None or plan.gateway is None:
-        raise NetError(f"{plan.mode.value} networks are not possible yet", "use mode nat")
     _check_privilege()
-    service = Service(
-        mark=plan.mark, directory=run_dir.absolute() / plan.name, program=find_program(dnsmasq)
-    )
+    service = Service(mark=plan.mark, directory=run_dir.absolute() / plan.name)
+    if plan.mode.is_served:
+        service = attrs.evolve(service, program=find_program(dnsmasq))
     if not run_dir.is_dir():
         raise NetError(f"there is no directory {run_dir}", "make it first")
     with _locked() as lock, open_links() as links, undoing() as undo:
@@ -87,7 +92,8 @@ def ensure_network(
         ensure_rules(plan, report, undo)
         ensure_forwarding(plan, report, undo)
         ensure_interfaces(plan, host, links, report, undo)
-        _ensure_dnsmasq(plan, service, lock, report, undo)
+        if plan.mode.is_served:
+            _ensure_dnsmasq(plan, service, lock, report, undo)
 
 
 def remove_network(name: str, *, owner: str, run_dir: Path, report: Report = ignore) -> None:

@@ -11,7 +11,6 @@ from qorch.plan.changes import Change, make_changes, make_removals
 from qorch.plan.machine import plan_machine
 from qorch.plan.networks import is_up, plan_networks, same_network
 from qorch.plan.nics import Addresses
-from qorch.plan.shares import SharePlan
 from qorch.plan.storage import Storage
 from qorch.plan.values import (
     Defined,
@@ -35,7 +34,6 @@ __all__ = [
     "Note",
     "Plan",
     "SeedPlan",
-    "SharePlan",
     "add_leases",
     "is_up",
     "make_changes",
@@ -47,16 +45,14 @@ __all__ = [
 QEMU = "qemu-system-x86_64"
 
 
-def make_plan(spec: Spec, facts: Facts, defined: Defined, *, elsewhere: bool = False) -> Plan:
+def make_plan(spec: Spec, facts: Facts, defined: Defined) -> Plan:
     """Decide what a document becomes on this host.
 
-    Raises InputError with everything that stands in the way; with `elsewhere`, what only this host
-    lacks is a note.
+    Raises InputError with everything that stands in the way.
     """
     problems: list[Problem] = []
     if spec.vms and QEMU not in facts.programs:
-        hint = "apt-get install qemu-system-x86"
-        problems.append(Problem("", f"{QEMU} is not installed", hint, on_host=True))
+        problems.append(Problem("", f"{QEMU} is not installed", "apt-get install qemu-system-x86"))
     networks = plan_networks(spec, facts, defined, problems)
     storage = Storage.from_spec(spec, facts, problems)
     machines: dict[Name, MachinePlan] = {}
@@ -76,10 +72,6 @@ def make_plan(spec: Spec, facts: Facts, defined: Defined, *, elsewhere: bool = F
         )
         notes += more
     problems += _find_shared_images({**defined.machines, **machines})
-    if elsewhere:
-        lacks = [problem for problem in problems if problem.on_host]
-        problems = [problem for problem in problems if not problem.on_host]
-        notes += [Note(kind="host", name=item.path, message=item.message) for item in lacks]
     if problems:
         raise InputError.from_problems(problems)
     return Plan(

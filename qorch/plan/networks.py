@@ -12,8 +12,8 @@ from qorch.facts import Facts
 from qorch.plan.values import Defined
 from qorch.spec import DEFAULT_NETWORK, NetworkSpec, Spec
 from qorch.units import Name
+from qorch_net.check import check_network
 from qorch_net.errors import NetError
-from qorch_net.host import check_network
 from qorch_net.plan import DhcpRange, Mark, NetworkPlan, make_bridge_mac, make_interface_name
 
 _FREE_SUBNETS = tuple(IPv4Network(f"192.168.{third}.0/24") for third in range(133, 149))
@@ -123,14 +123,13 @@ def _check(name: Name, plan: NetworkPlan, facts: Facts, problems: list[Problem])
     try:
         check_network(plan, facts.network)
     except NetError as error:
-        problems.append(Problem(f"network.{name}", error.message, error.hint, on_host=True))
+        problems.append(Problem(f"network.{name}", error.message, error.hint))
     if plan.dhcp and "dnsmasq" not in facts.programs:
         problems.append(
             Problem(
                 f"network.{name}",
                 "dnsmasq is not installed; it gives the guests their addresses and names",
                 "apt-get install dnsmasq-base",
-                on_host=True,
             )
         )
 

@@ -66,7 +66,7 @@ class DeviceVirtioBlk:
 
     def properties(self) -> Properties:
         """As `device_add` takes them."""
-        return virtio_properties("virtio-blk", self)
+        return _virtio("virtio-blk", self)
 
     def args(self) -> tuple[str, ...]:
         return "-device", json_word(self.properties())
@@ -85,7 +85,7 @@ class DeviceVirtioNet:
 
     def properties(self) -> Properties:
         """As `device_add` takes them."""
-        return virtio_properties("virtio-net", self)
+        return _virtio("virtio-net", self)
 
     def args(self) -> tuple[str, ...]:
         return "-device", json_word(self.properties())
@@ -102,7 +102,7 @@ class DeviceVirtioRng:
 
     def properties(self) -> Properties:
         """As `device_add` takes them."""
-        return virtio_properties("virtio-rng", self)
+        return _virtio("virtio-rng", self)
 
     def args(self) -> tuple[str, ...]:
         return "-device", json_word(self.properties())
@@ -118,13 +118,12 @@ class DeviceVirtioBalloon:
 
     def properties(self) -> Properties:
         """As `device_add` takes them."""
-        return virtio_properties("virtio-balloon", self)
+        return _virtio("virtio-balloon", self)
 
     def args(self) -> tuple[str, ...]:
         return "-device", json_word(self.properties())
 
 
-def virtio_properties(kind: str, device: attrs.AttrsInstance) -> Properties:
-    """The properties of a virtio device, whose name ends with its transport."""
+def _virtio(kind: str, device: attrs.AttrsInstance) -> Properties:
     values = properties(device)
     return {"driver": f"{kind}-{values.pop('transport')}", **values}

@@ -48,8 +48,11 @@ class Mark:
 
 
 def find_mark(text: str | None) -> Mark | None:
-    """Find the mark in an interface alias; None if it is not one of ours."""
-    prefix, _, mark = (text or "").partition(":")
+    """Find the mark in an interface alias; None if it is not one of ours.
+
+    What follows after a space is no part of it.
+    """
+    prefix, _, mark = (text or "").partition(" ")[0].partition(":")
     owner, _, label = mark.partition(":")
     return Mark(owner, label) if prefix == "qorch" and _OWNER.fullmatch(owner) and label else None
 

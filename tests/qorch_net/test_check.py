@@ -4,8 +4,9 @@ from ipaddress import IPv4Interface, IPv4Network
 
 import pytest
 
+from qorch_net.check import check_network
 from qorch_net.errors import NetError
-from qorch_net.host import Address, HostNetwork, Link, Route, check_network
+from qorch_net.host import Address, HostNetwork, Link, Route
 
 
 def make_host(*, links=(), addresses=(), routes=()):

@@ -1,1 +1,0 @@
-"""LVM through its own programs: their JSON read, their prose never."""
