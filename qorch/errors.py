@@ -18,11 +18,15 @@ class QorchError(Exception):
 
 @attrs.frozen
 class Problem:
-    """One thing wrong with the input, and where: `vm.web.disk[0].size`."""
+    """One thing wrong with the input, and where: `vm.web.disk[0].size`.
+
+    With `on_host` it is this host that lacks something: on another one the input may be right.
+    """
 
     path: str
     message: str
     hint: str | None = None
+    on_host: bool = False
 
     def __str__(self) -> str:
         return f"{self.path}: {self.message}" if self.path else self.message

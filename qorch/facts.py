@@ -31,7 +31,10 @@ class Kvm:
 
 @attrs.frozen(kw_only=True)
 class Image:
-    """A disk image that the spec names: its chain from the top down, or why it cannot be used."""
+    """A disk image that the spec names: its chain from the top down.
+
+    Where it cannot be used, `error` says why, and the chain is what the spec says of it.
+    """
 
     chain: tuple[ImageInfo, ...] = ()
     error: str | None = None

@@ -49,16 +49,22 @@ def json_word(values: Mapping[str, object]) -> str:
 
 
 def key_values(*heads: str, **values: object) -> str:
+    """The classic form `head,key=value`, from names in which `-` is written `_`."""
+    return option_word(*heads, {key.replace("_", "-"): value for key, value in values.items()})
+
+
+def option_word(*parts: str | Mapping[str, object]) -> str:
     """The classic form `head,key=value`: booleans are on and off, commas are doubled.
 
     QEMU's option parser reads `,,` as one comma (util/keyval.c, util/qemu-option.c).
     """
-    pairs = (
-        f"{key.replace('_', '-')}={_text(value)}"
-        for key, value in values.items()
-        if value is not None
-    )
-    return ",".join([*heads, *pairs])
+    words: list[str] = []
+    for part in parts:
+        if isinstance(part, str):
+            words.append(part.replace(",", ",,"))
+        else:
+            words += [f"{key}={_text(value)}" for key, value in part.items() if value is not None]
+    return ",".join(words)
 
 
 def _text(value: object) -> str:

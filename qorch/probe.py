@@ -15,7 +15,8 @@ from qorch.spec import DiskSpec, Spec, VolumeSpec
 from qorch_net.host import HostNetwork
 from qorch_storage.errors import StorageError
 from qorch_storage.image import find_chain
-from qorch_storage.plan import ImageFormat
+from qorch_storage.info import ImageInfo
+from qorch_storage.plan import ImageFormat, find_format
 
 PROGRAMS = ("qemu-system-x86_64", "qemu-img", "dnsmasq")
 _KEY_FILE_MAX = 1 << 16  # bytes; an authorized_keys file is a few KiB
@@ -74,7 +75,16 @@ def _find_images(spec: Spec) -> Iterator[tuple[Path, Image]]:
         try:
             yield path, Image(chain=find_chain(path, format_))
         except StorageError as error:
-            yield path, Image(error=error.message, hint=error.hint)
+            yield (
+                path,
+                Image(chain=(_describe(path, format_),), error=error.message, hint=error.hint),
+            )
+
+
+def _describe(path: Path, format_: ImageFormat | None) -> ImageInfo:
+    """An image that cannot be read, as the spec has it."""
+    format_ = format_ or find_format(path) or ImageFormat.RAW
+    return ImageInfo(path=path, format=format_, header_format=format_, virtual_size=0, allocation=0)
 
 
 def _named_images(spec: Spec) -> Iterator[tuple[Path, ImageFormat | None]]:
@@ -93,9 +103,20 @@ def _find_files(spec: Spec) -> Iterator[tuple[Path, File]]:
         for path in (vm.kernel, vm.initrd):
             if path is not None:
                 yield path, _find_file(path, content=False)
+        for share in vm.shares:
+            if share.path is not None:
+                yield share.path, _find_directory(share.path)
         for user in vm.cloud_init.users if vm.cloud_init else ():
             for path in user.ssh_key_files:
                 yield path, _find_file(path, content=True)
+
+
+def _find_directory(path: Path) -> File:
+    try:
+        with os.scandir(path):
+            return File()
+    except OSError as error:
+        return File(error=f"{path}: {error.strerror}")
 
 
 def _find_file(path: Path, *, content: bool) -> File:

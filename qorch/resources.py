@@ -23,7 +23,7 @@ from qorch.sockets import bind_unix
 from qorch.state import Store
 from qorch_net.plan import TapPlan
 from qorch_storage.plan import PoolPlan, VolumePlan
-from qorch_storage.pool import DirPool
+from qorch_storage.pool import make_pool
 from qorch_storage.seed import make_seed
 
 StepReport = Callable[[str], None]
@@ -67,11 +67,11 @@ def start_qemu(
 
 def ensure_volume(pool: PoolPlan, volume: VolumePlan, report: StepReport, undo: ExitStack) -> None:
     """Make a volume unless it is there; one that was made here is removed again on failure."""
-    directory = DirPool.from_plan(pool)
-    existed = directory.volume_path(volume.name, volume.format).exists()
-    directory.ensure_volume(volume, report=report)
+    place = make_pool(pool)
+    existed = pool.volume_path(volume.name, volume.format).exists()
+    place.ensure_volume(volume, report=report)
     if not existed:
-        undo.callback(directory.remove_volume, volume.name, volume.format)
+        undo.callback(place.remove_volume, volume.name, volume.format)
 
 
 @contextmanager

@@ -15,9 +15,12 @@ The temporary file itself is not locked: on NFS that would shut out QEMU's own i
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import fcntl
 import os
 import secrets
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -25,6 +28,11 @@ from pathlib import Path
 import attrs
 
 TEMPORARY_PREFIX = ".qorch-tmp-"
+WIPE_PREFIX = ".qorch-wipe-"
+
+_AT_FDCWD = -100
+_RENAME_NOREPLACE = 1
+_BLOCK = 1 << 20  # bytes written at once
 
 Report = Callable[[str], None]
 """Called with a step's name before the step touches the host."""
@@ -76,6 +84,86 @@ def remove_temporaries(directory: Path) -> tuple[Path, ...]:
     with suppress(FileNotFoundError), _open_directory(directory) as fd:
         return _remove_temporaries(directory, fd)
     return ()
+
+
+def rename_new(old: Path, new: Path) -> None:
+    """Rename a file in one step to a name that is free.
+
+    Raises FileExistsError if it is not, other OSErrors as they come.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    words = (_AT_FDCWD, os.fsencode(old), _AT_FDCWD, os.fsencode(new), _RENAME_NOREPLACE)
+    if libc.renameat2(*words):
+        error = ctypes.get_errno()
+        if error not in {errno.EINVAL, errno.ENOSYS}:
+            raise OSError(error, os.strerror(error), str(old), None, str(new))
+        new.hardlink_to(old)  # a file system that cannot: NFS
+        old.unlink()
+    sync_directory(new.parent)
+
+
+def wipe_file(path: Path, *, report: Report = ignore) -> None:
+    """Take a file's name away, overwrite what it holds with zeroes, and remove it.
+
+    Its new, hidden name says what is to be done with it, should we be killed meanwhile:
+    `finish_wipes` goes on. Raises OSError.
+    """
+    with _open_directory(path.parent) as lock_fd:
+        fcntl.flock(lock_fd, fcntl.LOCK_SH)
+        hidden = path.parent / f"{WIPE_PREFIX}{secrets.token_hex(8)}"
+        report("hide volume")
+        rename_new(path, hidden)
+        report("wipe volume")
+        _wipe(hidden)
+        os.fsync(lock_fd)
+
+
+def finish_wipes(directory: Path) -> tuple[Path, ...]:
+    """Wipe what was being wiped by those who were killed, and return it. Raises OSError."""
+    with suppress(FileNotFoundError), _open_directory(directory) as fd:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return ()
+        found = sorted(directory.glob(f"{WIPE_PREFIX}*"))
+        for path in found:
+            _wipe(path)
+        return tuple(found)
+    return ()
+
+
+def write_zeroes(fd: int, size: int) -> None:
+    """Overwrite an open file or device with zeroes; holes in a file stay. Raises OSError."""
+    regular = stat.S_ISREG(os.fstat(fd).st_mode)
+    at = 0
+    while at < size:
+        end = size
+        if regular:
+            try:
+                at = os.lseek(fd, at, os.SEEK_DATA)
+                end = os.lseek(fd, at, os.SEEK_HOLE)
+            except OSError as error:
+                if error.errno != errno.ENXIO:  # no data from here on
+                    raise
+                break
+        _write_zeroes(fd, at, min(end, size))
+        at = end
+    os.fsync(fd)
+
+
+def _write_zeroes(fd: int, at: int, end: int) -> None:
+    block = memoryview(bytes(_BLOCK))
+    while at < end:
+        at += os.pwrite(fd, block[: end - at], at)
+
+
+def _wipe(path: Path) -> None:
+    fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    try:
+        write_zeroes(fd, os.fstat(fd).st_size)
+    finally:
+        os.close(fd)
+    path.unlink()
 
 
 def sync_directory(directory: Path) -> None:

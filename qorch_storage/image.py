@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import stat
 from pathlib import Path
@@ -14,6 +13,7 @@ from qorch_storage.errors import StorageError
 from qorch_storage.info import ImageInfo
 from qorch_storage.plan import SECTOR, Backing, ImageFormat, find_format
 from qorch_storage.qcow2 import MAGIC, MAX_CLUSTER, parse_header
+from qorch_storage.qemu_img import Source, make_info_words, parse_info
 from qorch_storage.run import run
 
 MAX_CHAIN = 200  # images; QEMU opens each of them, and reads pass through all
@@ -180,6 +180,7 @@ def _make_info(head: _Head, image_format: ImageFormat, **rest: Any) -> ImageInfo
         format=image_format,
         header_format=head.format,
         allocation=head.allocation,
+        real_path=Path(os.path.realpath(head.path)),
         **rest,
     )
 
@@ -187,6 +188,7 @@ def _make_info(head: _Head, image_format: ImageFormat, **rest: Any) -> ImageInfo
 def _make_qcow2_info(head: _Head) -> ImageInfo:
     try:
         header = parse_header(head.data)
+        header.check_tables(head.size)
     except ValueError as error:
         raise StorageError(
             f"{head.path} is not a usable qcow2 image: {error}",
@@ -206,17 +208,19 @@ def _make_qcow2_info(head: _Head) -> ImageInfo:
 
 
 def _query_info(head: _Head, image_format: ImageFormat) -> ImageInfo:
-    path = str(head.path.absolute())  # absolute, or a colon in it would be taken for a protocol
-    command = ["qemu-img", "info", "--force-share", "-f", str(image_format), "--output=json", path]
-    answer = json.loads(run(command))
+    words = make_info_words(Source(path=head.path, format=image_format))
+    try:
+        answer = parse_info(run(words))
+    except ValueError as error:
+        raise StorageError(f"qemu-img says nothing usable of {head.path}: {error}") from None
     return _make_info(
         head,
         image_format,
-        virtual_size=answer["virtual-size"],
-        backing_file=answer.get("backing-filename"),
-        backing_format=answer.get("backing-filename-format"),
-        encrypted=answer.get("encrypted", False),
-        dirty=answer.get("dirty-flag", False),
+        virtual_size=answer.virtual_size,
+        backing_file=answer.backing_file,
+        backing_format=answer.backing_format,
+        encrypted=answer.encrypted,
+        dirty=answer.dirty,
     )
 
 

@@ -8,9 +8,10 @@ from pathlib import Path, PurePath
 import attrs
 
 from qorch_storage.errors import StorageError
+from qorch_storage.names import check_lv_name, check_vg_name, check_volume_name
+from qorch_storage.policy import ExtendPolicy
 
 SECTOR = 512
-MAX_NAME = 200  # bytes: leaves room for a suffix within the 255 of a directory entry
 MAX_SIZE = 2**63 - SECTOR
 
 
@@ -26,9 +27,27 @@ class ImageFormat(StrEnum):
 
 
 class PoolType(StrEnum):
-    """What a pool's volumes are: files in a directory."""
+    """What a pool's volumes are: files in a directory, logical volumes, thin logical volumes."""
 
     DIR = "dir"
+    LVM = "lvm"
+    LVM_THIN = "lvm-thin"
+
+
+class Preallocation(StrEnum):
+    """How much of a new volume gets its place at once; the values are qemu-img's."""
+
+    OFF = "off"
+    METADATA = "metadata"
+    FALLOC = "falloc"
+    FULL = "full"
+
+
+class Compression(StrEnum):
+    """How compressed clusters of a qcow2 volume are packed."""
+
+    ZLIB = "zlib"
+    ZSTD = "zstd"
 
 
 _SUFFIXES = {
@@ -40,6 +59,13 @@ _SUFFIXES = {
     ".qed": ImageFormat.QED,
     ".luks": ImageFormat.LUKS,
 }
+_ENCRYPTED = (ImageFormat.QCOW2, ImageFormat.LUKS)
+_PREALLOCATED = {
+    ImageFormat.RAW: {Preallocation.OFF, Preallocation.FALLOC, Preallocation.FULL},
+    ImageFormat.QCOW2: set(Preallocation),
+    ImageFormat.LUKS: {Preallocation.OFF, Preallocation.FALLOC, Preallocation.FULL},
+}
+_CLUSTER_SIZES = {ImageFormat.QCOW2: (1 << 9, 1 << 21), ImageFormat.QED: (1 << 12, 1 << 26)}
 
 
 def find_format(name: str | PurePath) -> ImageFormat | None:
@@ -50,33 +76,6 @@ def find_format(name: str | PurePath) -> ImageFormat | None:
 def make_file_name(name: str, image_format: ImageFormat) -> str:
     """Return a volume's file name in a dir pool: `data` as qcow2 lies in `data.qcow2`."""
     return name if find_format(name) is image_format else f"{name}.{image_format}"
-
-
-def check_volume_name(name: str) -> None:
-    """Refuse a name that cannot be a volume's in every kind of pool.
-
-    Raises StorageError.
-    """
-    problem = _find_name_problem(name)
-    if problem:
-        raise StorageError(
-            f"{name!r} is not a volume name: {problem}",
-            "use letters, digits and `.`, `_`, `-`, beginning with a letter or digit",
-        )
-
-
-def _find_name_problem(name: str) -> str | None:
-    if not name:
-        return "it is empty"
-    if "/" in name:
-        return "it contains a slash"
-    if name[0] in ".-":
-        return f"it begins with {name[0]!r}"
-    if not name.isprintable():
-        return "it contains characters that cannot be printed"
-    if len(name.encode()) > MAX_NAME:
-        return f"it is longer than {MAX_NAME} bytes"
-    return None
 
 
 def check_volume_size(size: int) -> None:
@@ -116,8 +115,9 @@ class Backing:
 class VolumePlan:
     """One volume as it shall be.
 
-    `size` is in bytes and may be left out over a backing file, whose size it then takes. An
-    unsuitable name or size, or neither size nor backing, raises StorageError.
+    `size` is in bytes and may be left out over a backing file, whose size it then takes.
+    `passphrase_file` has the passphrase of a volume that is encrypted (LUKS). An unsuitable name
+    or size, neither size nor backing, and what does not fit together raises StorageError.
     """
 
     pool: str
@@ -125,25 +125,90 @@ class VolumePlan:
     format: ImageFormat
     size: int | None = attrs.field(default=None, validator=_check_size)
     backing: Backing | None = None
+    preallocation: Preallocation = Preallocation.OFF
+    cluster_size: int | None = None
+    compression: Compression | None = None
+    lazy_refcounts: bool = False
+    passphrase_file: Path | None = None
 
     def __attrs_post_init__(self) -> None:
         if self.size is None and self.backing is None:
             raise StorageError(f"volume {self.name} has no size", "give a size or a backing file")
-        if self.backing is not None and self.format is not ImageFormat.QCOW2:
-            raise StorageError(
-                f"volume {self.name} has a backing file, but {self.format} volumes cannot have one",
-                "make it a qcow2 volume",
+        qcow2 = self.format is ImageFormat.QCOW2
+        if self.backing is not None and not qcow2:
+            raise self._refuse("has a backing file", "cannot have one", "make it a qcow2 volume")
+        if (self.compression or self.lazy_refcounts) and not qcow2:
+            key = "compression" if self.compression else "lazy_refcounts"
+            raise self._refuse(f"has {key}", f"have no {key}", "make it a qcow2 volume")
+        if self.passphrase_file is not None and self.format not in _ENCRYPTED:
+            raise self._refuse("has a passphrase", "cannot be encrypted", "make it a qcow2 volume")
+        if self.passphrase_file is None and self.format is ImageFormat.LUKS:
+            raise self._refuse("has no passphrase", "need one", "give passphrase_file")
+        self._check_allocation()
+
+    def _check_allocation(self) -> None:
+        if self.cluster_size is not None:
+            low, high = _CLUSTER_SIZES.get(self.format, (0, 0))
+            size = self.cluster_size
+            if not low <= size <= high or size & (size - 1):
+                hint = f"a power of two from {low} to {high}" if high else "leave it out"
+                raise self._refuse(f"has clusters of {size} bytes", "cannot have such", hint)
+        known = _PREALLOCATED.get(self.format, {Preallocation.OFF})
+        if self.preallocation not in known:
+            raise self._refuse(
+                f"has preallocation {self.preallocation}",
+                "cannot have that",
+                f"possible is {', '.join(sorted(known))}",
             )
+        if self.backing is not None and self.preallocation is not Preallocation.OFF:
+            raise StorageError(
+                f"volume {self.name} has a backing file and preallocation {self.preallocation}",
+                "an overlay begins empty: leave preallocation out",
+            )
+
+    def _refuse(self, what: str, why: str, hint: str) -> StorageError:
+        message = f"volume {self.name} {what}, but {self.format} volumes {why}"
+        return StorageError(message, hint)
+
+
+def _default_path(plan: PoolPlan) -> Path:
+    return Path("/dev") / (plan.vg or "")
 
 
 @attrs.frozen(kw_only=True)
 class PoolPlan:
-    """One pool as it shall be: a directory of image files."""
+    """One pool as it shall be: a directory of image files, or a volume group of LVM.
+
+    `path` is the directory in which its volumes appear: `/dev/VG` for LVM. `thin_pool` is the LV
+    that gives thin volumes their blocks. `owner` marks what is made where names alone do not tell
+    whose it is. `extend` says whether more room may be taken when it is full.
+
+    What does not fit together raises StorageError.
+    """
 
     name: str
     type: PoolType = PoolType.DIR
-    path: Path
+    vg: str | None = None
+    thin_pool: str | None = None
+    path: Path = attrs.field(default=attrs.Factory(_default_path, takes_self=True))
+    owner: str = ""
+    extend: ExtendPolicy | None = None
+
+    def __attrs_post_init__(self) -> None:
+        lvm = self.type is not PoolType.DIR
+        if lvm and self.vg is None:
+            raise StorageError(f"pool {self.name} of type {self.type} has no vg", "give vg")
+        if not lvm and (self.vg is not None or self.path == Path("/dev")):
+            raise StorageError(f"pool {self.name} is no directory", "give path, and no vg")
+        if (self.type is PoolType.LVM_THIN) is (self.thin_pool is None):
+            hint = "thin_pool belongs to type lvm-thin, and to no other"
+            raise StorageError(f"pool {self.name}: {hint}", "see type")
+        if self.vg is not None:
+            check_vg_name(self.vg)
+        if self.thin_pool is not None and self.vg is not None:
+            check_lv_name(self.thin_pool, self.vg)
 
     def volume_path(self, name: str, image_format: ImageFormat) -> Path:
         """Return where a volume of that name and format lies, whether it exists or not."""
-        return self.path / make_file_name(name, image_format)
+        file = make_file_name(name, image_format) if self.type is PoolType.DIR else name
+        return self.path / file

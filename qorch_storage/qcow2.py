@@ -45,6 +45,13 @@ class Qcow2Header:
     encrypted: bool
     dirty: bool
     corrupt: bool
+    l1_offset: int
+    l1_size: int
+
+    def check_tables(self, file_size: int) -> None:
+        """Refuse an image that claims more than its file could hold. Raises ValueError."""
+        end = self.l1_offset + self.l1_size * 8
+        _need(not self.l1_size or end <= file_size, "its L1 table lies outside of the file")
 
 
 def parse_header(data: bytes) -> Qcow2Header:
@@ -55,6 +62,7 @@ def parse_header(data: bytes) -> Qcow2Header:
     _need(len(data) >= _BASE.size, "the header is cut off")
     fields = _BASE.unpack_from(data)
     magic, version, backing_offset, backing_length, cluster_bits, size, crypt, l1_size = fields[:8]
+    l1_offset = fields[8]
     _need(magic == MAGIC, "it does not begin like one")
     _need(version in _HEADER_LENGTH, f"version {version} is unknown")
     _need(9 <= cluster_bits <= 21, f"clusters of 2^{cluster_bits} bytes are not possible")
@@ -77,6 +85,8 @@ def parse_header(data: bytes) -> Qcow2Header:
         encrypted=crypt != 0,
         dirty=bool(features & _DIRTY),
         corrupt=bool(features & _CORRUPT),
+        l1_offset=l1_offset,
+        l1_size=l1_size,
     )
 
 

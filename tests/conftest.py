@@ -1,14 +1,7 @@
 """What holds for every test."""
 
-import signal
-
 from hypothesis import HealthCheck, settings
 
 # The machines are shared and at times ten times slower: an example's time says nothing.
 settings.register_profile("qorch", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("qorch")
-
-
-def pytest_configure():
-    """Let children feel Ctrl-C: a shell starts its background jobs with SIGINT ignored."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -49,10 +49,11 @@ LAYERS = [  # lowest first
     moving("qorch_net"),
     # -- qorch_storage: the same
     still("qorch_storage.errors"),
-    still("qorch_storage.plan", "qorch_storage.qcow2"),
-    still("qorch_storage.info"),
+    still("qorch_storage.names", "qorch_storage.policy", "qorch_storage.qcow2"),
+    still("qorch_storage.plan", "qorch_storage.lvm.report"),
+    still("qorch_storage.info", "qorch_storage.qemu_img"),
     moving("qorch_storage.files", "qorch_storage.run"),
-    moving("qorch_storage.image", "qorch_storage.seed"),
+    moving("qorch_storage.image", "qorch_storage.lvm", "qorch_storage.seed"),
     moving("qorch_storage.pool"),
     moving("qorch_storage"),
     # -- qorch: the road

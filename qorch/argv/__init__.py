@@ -9,6 +9,7 @@ from qorch.argv.devices import make_balloon, make_ports, make_rng
 from qorch.argv.disks import make_disk, make_seed
 from qorch.argv.machine import make_base, make_console, make_monitors
 from qorch.argv.nics import make_nic
+from qorch.argv.shares import make_share
 from qorch.handles import Handles
 from qorch.plan import MachinePlan
 from qorch.switch import Switch
@@ -33,5 +34,7 @@ def make_switches(plan: MachinePlan, handles: Handles) -> Iterator[Switch]:
     yield from make_seed(plan)
     for nic in plan.nics:
         yield from make_nic(plan, nic, handles.taps[nic.id])
+    for share in plan.shares:
+        yield from make_share(plan, share)
     yield from make_rng(plan)
     yield from make_balloon(plan)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from qorch.check.disk import find_volume_problems
 from qorch.check.machine import find_machine_problems
 from qorch.check.network import find_network_problems, find_overlapping_subnets
+from qorch.check.storage import find_pool_problems
 from qorch.errors import Problem
 from qorch.spec import Spec
 from qorch.units import Name
@@ -18,6 +19,7 @@ def find_problems(spec: Spec) -> list[Problem]:
         *_names(spec),
         *_in_each("vm", spec.vms, find_machine_problems),
         *_in_each("network", spec.networks, find_network_problems),
+        *_in_each("pool", spec.pools, find_pool_problems),
         *_in_each("volume", spec.volumes, find_volume_problems),
         *_shared_addresses(spec),
         *find_overlapping_subnets(spec),

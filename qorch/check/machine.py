@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import attrs
 
 from qorch.check.disk import find_disk_problems
+from qorch.check.share import find_share_problems
 from qorch.errors import Problem
 from qorch.spec import MachineSpec, ReadySpec
 
@@ -23,6 +24,7 @@ def find_machine_problems(vm: MachineSpec) -> Iterator[Problem]:
     for index, disk in enumerate(vm.disks):
         for problem in find_disk_problems(disk):
             yield attrs.evolve(problem, path=f".disk[{index}]{problem.path}")
+    yield from find_share_problems(vm)
     yield from _ready(vm.ready)
 
 

@@ -255,7 +255,12 @@ def cmdline(file: str, name: str | None) -> None:
     from qorch.cmdline import make_words
 
     state = find_state(click.get_current_context())
-    for word in make_words(document.text, Path(document.directory), document.file, name, state):
+    directory = Path(document.directory)
+    words, notes = make_words(document.text, directory, document.file, name, state)
+    for note in notes:
+        where = f"{note.name}: " if note.name else ""
+        click.echo(f"warning: {where}{note.message}", err=True)
+    for word in words:
         print(word)
 
 

@@ -11,6 +11,7 @@ from qorch.plan.changes import Change, make_changes, make_removals
 from qorch.plan.machine import plan_machine
 from qorch.plan.networks import is_up, plan_networks, same_network
 from qorch.plan.nics import Addresses
+from qorch.plan.shares import SharePlan
 from qorch.plan.storage import Storage
 from qorch.plan.values import (
     Defined,
@@ -34,6 +35,7 @@ __all__ = [
     "Note",
     "Plan",
     "SeedPlan",
+    "SharePlan",
     "add_leases",
     "is_up",
     "make_changes",
@@ -45,14 +47,16 @@ __all__ = [
 QEMU = "qemu-system-x86_64"
 
 
-def make_plan(spec: Spec, facts: Facts, defined: Defined) -> Plan:
+def make_plan(spec: Spec, facts: Facts, defined: Defined, *, elsewhere: bool = False) -> Plan:
     """Decide what a document becomes on this host.
 
-    Raises InputError with everything that stands in the way.
+    Raises InputError with everything that stands in the way; with `elsewhere`, what only this host
+    lacks is a note.
     """
     problems: list[Problem] = []
     if spec.vms and QEMU not in facts.programs:
-        problems.append(Problem("", f"{QEMU} is not installed", "apt-get install qemu-system-x86"))
+        hint = "apt-get install qemu-system-x86"
+        problems.append(Problem("", f"{QEMU} is not installed", hint, on_host=True))
     networks = plan_networks(spec, facts, defined, problems)
     storage = Storage.from_spec(spec, facts, problems)
     machines: dict[Name, MachinePlan] = {}
@@ -72,6 +76,10 @@ def make_plan(spec: Spec, facts: Facts, defined: Defined) -> Plan:
         )
         notes += more
     problems += _find_shared_images({**defined.machines, **machines})
+    if elsewhere:
+        lacks = [problem for problem in problems if problem.on_host]
+        problems = [problem for problem in problems if not problem.on_host]
+        notes += [Note(kind="host", name=item.path, message=item.message) for item in lacks]
     if problems:
         raise InputError.from_problems(problems)
     return Plan(

@@ -12,6 +12,7 @@ from qorch.facts import Facts
 from qorch.plan.nics import Addresses, plan_nics
 from qorch.plan.place import place
 from qorch.plan.seed import make_seed_files
+from qorch.plan.shares import plan_shares
 from qorch.plan.storage import Storage
 from qorch.plan.values import Defined, DiskPlan, MachinePlan, Note, SeedPlan
 from qorch.spec import Accel, MachineFamily, MachineSpec
@@ -64,6 +65,7 @@ def plan_machine(
         disks=tuple(_number_boot_order(disks, direct=spec.kernel is not None)),
         nics=tuple(plan_nics(name, uuid, spec, facts.owner, networks, kept, taken, problems)),
         seed=seed,
+        shares=tuple(plan_shares(name, spec, facts, problems)),
         ready=spec.ready,
         log_size=spec.console.log_size,
         powerdown_timeout=spec.powerdown_timeout,
@@ -79,7 +81,12 @@ def _choose_accel(
     kvm = facts.kvm
     if spec.accel is Accel.KVM and kvm.error is not None:
         problems.append(
-            Problem(f"vm.{name}.accel", kvm.error, 'accel = "auto" falls back to TCG, much slower')
+            Problem(
+                f"vm.{name}.accel",
+                kvm.error,
+                'accel = "auto" falls back to TCG, much slower',
+                on_host=True,
+            )
         )
     if spec.accel is not Accel.AUTO:
         return spec.accel, []
@@ -106,13 +113,14 @@ def _find_host_problems(name: Name, spec: MachineSpec, facts: Facts) -> Iterator
     for key in ("kernel", "initrd"):
         path = getattr(spec, key)
         if path is not None and (error := facts.files[path].error):
-            yield Problem(f"vm.{name}.{key}", error)
+            yield Problem(f"vm.{name}.{key}", error, on_host=True)
     for index, cpus in enumerate(spec.cpu.pin):
         if missing := cpus - facts.cpus:
             yield Problem(
                 f"vm.{name}.cpu.pin[{index}]",
                 f"this host has no CPU {min(missing)}",
                 f"its CPUs are {type(cpus)(facts.cpus)}",
+                on_host=True,
             )
 
 

@@ -123,13 +123,14 @@ def _check(name: Name, plan: NetworkPlan, facts: Facts, problems: list[Problem])
     try:
         check_network(plan, facts.network)
     except NetError as error:
-        problems.append(Problem(f"network.{name}", error.message, error.hint))
+        problems.append(Problem(f"network.{name}", error.message, error.hint, on_host=True))
     if plan.dhcp and "dnsmasq" not in facts.programs:
         problems.append(
             Problem(
                 f"network.{name}",
                 "dnsmasq is not installed; it gives the guests their addresses and names",
                 "apt-get install dnsmasq-base",
+                on_host=True,
             )
         )
 

@@ -46,7 +46,7 @@ def _user(
     for index, file in enumerate(user.ssh_key_files):
         found = files[file]
         if found.error is not None:
-            problems.append(Problem(f"{path}.ssh_key_files[{index}]", found.error))
+            problems.append(Problem(f"{path}.ssh_key_files[{index}]", found.error, on_host=True))
         keys += [line for line in (found.text or "").splitlines() if line and line[0] != "#"]
     if keys:
         account["ssh_authorized_keys"] = keys

@@ -12,9 +12,10 @@ from qorch.facts import Facts
 from qorch.paths import StateDir
 from qorch.plan.values import DiskPlan
 from qorch.spec import DEFAULT_POOL, DiskSpec, PoolSpec, Spec, VolumeSpec
-from qorch.units import Name
+from qorch.units import Name, Size
 from qorch_storage.errors import StorageError
-from qorch_storage.plan import Backing, ImageFormat, PoolPlan, VolumePlan
+from qorch_storage.plan import Backing, ImageFormat, PoolPlan, PoolType, VolumePlan
+from qorch_storage.policy import ExtendPolicy
 
 Volume = tuple[PoolPlan, VolumePlan]
 
@@ -31,7 +32,7 @@ class Storage:
     @classmethod
     def from_spec(cls, spec: Spec, facts: Facts, problems: list[Problem]) -> Storage:
         """Plan the document's pools and volumes."""
-        pools = plan_pools(spec, facts.state)
+        pools = plan_pools(spec, facts.state, problems)
         storage = cls(facts, pools, {}, problems)
         volumes = {
             name: planned
@@ -82,29 +83,31 @@ class Storage:
         backing = None
         if volume.backing is not None:
             backing = self._image(volume.backing, f"{path}.backing")
-            if backing is None:
-                return None
         if "qemu-img" not in self.facts.programs:
-            self._add(path, "qemu-img is not installed", "apt-get install qemu-utils")
-            return None
+            message, hint = "qemu-img is not installed", "apt-get install qemu-utils"
+            self.problems.append(Problem(path, message, hint, on_host=True))
         try:
             return pool, VolumePlan(
                 pool=volume.pool,
                 name=name,
-                format=volume.format or ImageFormat.QCOW2,
-                size=None if volume.size is None else int(volume.size),  # bytes, no text
+                format=volume.format or _default_format(pool),
+                size=_bytes(volume.size),
                 backing=backing,
+                preallocation=volume.preallocation,
+                cluster_size=_bytes(volume.cluster_size),
+                compression=volume.compression,
+                lazy_refcounts=volume.lazy_refcounts,
+                passphrase_file=volume.passphrase_file,
             )
         except StorageError as error:
             self._add(path, error.message, error.hint)
             return None
 
-    def _image(self, path: Path, where: str) -> Backing | None:
+    def _image(self, path: Path, where: str) -> Backing:
         """An image that must be there."""
         image = self.facts.images[path]
         if image.error is not None:
-            self._add(where, image.error, image.hint)
-            return None
+            self.problems.append(Problem(where, image.error, image.hint, on_host=True))
         return Backing(path=path, format=image.chain[0].format)
 
     def _chain(self, top: Backing | None) -> tuple[Backing, ...]:
@@ -127,9 +130,45 @@ class Storage:
         self.problems.append(Problem(path, message, hint))
 
 
-def plan_pools(spec: Spec, state: StateDir) -> dict[Name, PoolPlan]:
-    """The document's pools, and the built-in one unless the document has its own of that name."""
+def plan_pools(
+    spec: Spec, state: StateDir, problems: list[Problem] | None = None
+) -> dict[Name, PoolPlan]:
+    """The document's pools, and the built-in one unless the document has its own of that name.
+
+    Those that cannot be are left out, and a problem is added.
+    """
     pools = {DEFAULT_POOL: PoolSpec(path=state.default_pool), **spec.pools}
-    return {
-        name: PoolPlan(name=name, type=pool.type, path=pool.path) for name, pool in pools.items()
-    }
+    plans = {}
+    for name, pool in pools.items():
+        path = {} if pool.path is None else {"path": pool.path}
+        try:
+            plans[name] = PoolPlan(
+                name=name,
+                type=pool.type,
+                vg=pool.vg,
+                thin_pool=pool.thin_pool,
+                owner=state.owner,
+                extend=_plan_extend(pool),
+                **path,
+            )
+        except StorageError as error:
+            if problems is not None:
+                problems.append(Problem(f"pool.{name}", error.message, error.hint))
+    return plans
+
+
+def _bytes(size: Size | None) -> int | None:
+    """A size as stored plans have it: a number, no text."""
+    return None if size is None else int(size)
+
+
+def _plan_extend(pool: PoolSpec) -> ExtendPolicy | None:
+    if pool.extend is None:
+        return None
+    limit = pool.extend.limit
+    return ExtendPolicy(step=int(pool.extend.step), limit=None if limit is None else int(limit))
+
+
+def _default_format(pool: PoolPlan) -> ImageFormat:
+    """A file is qcow2 unless it is said otherwise; a logical volume can only be raw."""
+    return ImageFormat.QCOW2 if pool.type is PoolType.DIR else ImageFormat.RAW

@@ -10,6 +10,7 @@ from uuid import UUID
 import attrs
 
 from qorch.pci import RootPort
+from qorch.plan.shares import SharePlan
 from qorch.spec import Accel, MachineType, NicModel, ReadySpec
 from qorch.units import CpuSet, Duration, Mac, Name, Size
 from qorch_net.plan import Lease, NetworkPlan, TapPlan
@@ -81,6 +82,7 @@ class MachinePlan:
     disks: tuple[DiskPlan, ...] = ()
     nics: tuple[NicPlan, ...] = ()
     seed: SeedPlan | None = None
+    shares: tuple[SharePlan, ...] = ()
     ready: ReadySpec
     log_size: Size
     powerdown_timeout: Duration

@@ -44,7 +44,7 @@ from qorch.supervisor.networks import Networks
 from qorch.supervisor.tasks import from_thread, shielded
 from qorch.supervisor.views import make_details, make_row
 from qorch.units import Name
-from qorch_storage.pool import DirPool
+from qorch_storage.pool import DirPool, make_pool
 
 
 @attrs.define(eq=False)
@@ -303,7 +303,7 @@ class Supervisor:
             report(Progress("vm", name, "remove"))
             for disk in definition.plan.disks if volumes else ():
                 if disk.pool is not None and disk.volume is not None:
-                    pool = DirPool.from_plan(disk.pool)
+                    pool = make_pool(disk.pool)
                     tell = from_thread("volume", disk.volume.name, report)
                     await trio.to_thread.run_sync(
                         functools.partial(

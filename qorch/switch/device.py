@@ -66,7 +66,7 @@ class DeviceVirtioBlk:
 
     def properties(self) -> Properties:
         """As `device_add` takes them."""
-        return _virtio("virtio-blk", self)
+        return virtio_properties("virtio-blk", self)
 
     def args(self) -> tuple[str, ...]:
         return "-device", json_word(self.properties())
@@ -85,7 +85,7 @@ class DeviceVirtioNet:
 
     def properties(self) -> Properties:
         """As `device_add` takes them."""
-        return _virtio("virtio-net", self)
+        return virtio_properties("virtio-net", self)
 
     def args(self) -> tuple[str, ...]:
         return "-device", json_word(self.properties())
@@ -102,7 +102,7 @@ class DeviceVirtioRng:
 
     def properties(self) -> Properties:
         """As `device_add` takes them."""
-        return _virtio("virtio-rng", self)
+        return virtio_properties("virtio-rng", self)
 
     def args(self) -> tuple[str, ...]:
         return "-device", json_word(self.properties())
@@ -118,12 +118,13 @@ class DeviceVirtioBalloon:
 
     def properties(self) -> Properties:
         """As `device_add` takes them."""
-        return _virtio("virtio-balloon", self)
+        return virtio_properties("virtio-balloon", self)
 
     def args(self) -> tuple[str, ...]:
         return "-device", json_word(self.properties())
 
 
-def _virtio(kind: str, device: attrs.AttrsInstance) -> Properties:
+def virtio_properties(kind: str, device: attrs.AttrsInstance) -> Properties:
+    """The properties of a virtio device, whose name ends with its transport."""
     values = properties(device)
     return {"driver": f"{kind}-{values.pop('transport')}", **values}

@@ -104,6 +104,7 @@ def _images(spec: Spec):
 def _files(spec: Spec):
     for vm in spec.vms.values():
         yield from ((path, File()) for path in (vm.kernel, vm.initrd) if path)
+        yield from ((share.path, File()) for share in vm.shares if share.path)
         for user in vm.cloud_init.users if vm.cloud_init else ():
             text = "# ours\nssh-ed25519 AAAAC3Nz from-file\n"
             yield from ((path, File(text=text)) for path in user.ssh_key_files)

@@ -47,6 +47,8 @@ def make_images(plan: MachinePlan) -> None:
             words = ["qemu-img", "create", "-q", "-f", image.format, *base, image.path, "8M"]
             subprocess.run(words, check=True)
             below = image
+    for share in plan.shares:
+        share.spec.path.mkdir(parents=True)
     if plan.seed:
         plan.seed.path.parent.mkdir(parents=True, exist_ok=True)
         plan.seed.path.write_bytes(bytes(4096))

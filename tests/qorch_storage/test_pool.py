@@ -213,11 +213,13 @@ def test_path_too_long_for_a_header(pool, tmp_path):
         pool.ensure_volume(make_plan(backing=over(deep / "b.raw")))
 
 
-def test_formats_that_are_not_made(pool):
-    """A format that we cannot make yet is refused with the ones that we can."""
-    with pytest.raises(StorageError, match="making vmdk volumes is not supported") as caught:
-        pool.ensure_volume(make_plan(ImageFormat.VMDK))
-    assert caught.value.hint == "make it a qcow2 or raw volume"
+@pytest.mark.parametrize("form", [ImageFormat.VMDK, ImageFormat.VDI, ImageFormat.QED])
+def test_other_formats(pool, form, query):
+    """Volumes of the formats of others are made as QEMU writes them."""
+    path = pool.ensure_volume(make_plan(form))
+    assert query(path, form)["virtual-size"] == MIB
+    assert files_in(pool) == [path.name]
+    assert pool.ensure_volume(make_plan(form)) == path
 
 
 @pytest.mark.parametrize("form", [RAW, QCOW2])

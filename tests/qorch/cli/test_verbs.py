@@ -335,12 +335,12 @@ def test_serve(qorch, tmp_path, state):
 
 def test_cmdline(qorch, tmp_path, state):
     """`cmdline` prints QEMU's words, one per line, and starts no supervisor."""
-    (tmp_path / "k").touch()
-    document = '[vm.web]\nkernel = "k"\naccel = "tcg"\n[vm.db]\nkernel = "k"\n'
+    document = '[vm.web]\nkernel = "k"\naccel = "tcg"\n[vm.db]\nkernel = "l"\n'
     (tmp_path / "vm.toml").write_text(document)
     done = qorch("cmdline", "vm.toml", "web")
     assert done.status == 0, done.err
     assert "-kernel" in done.out.splitlines()
+    assert done.err == f"warning: vm.web.kernel: {tmp_path}/k: No such file or directory\n"
     assert qorch("cmdline").status == 2
     assert qorch("cmdline", "vm.toml", "nobody").status == 3
     assert not list(state.run.iterdir())

@@ -9,6 +9,7 @@ from fake_host import (
     KVM,
     NETWORK,
     NO_KVM,
+    ROOT,
     SOFT_KVM,
     make_facts,
     make_image,
@@ -22,10 +23,11 @@ from hypothesis import strategies as st
 from qorch.convert import make_converter
 from qorch.errors import InputError
 from qorch.facts import File, Image
-from qorch.plan import Defined, add_leases
+from qorch.load import load_text
+from qorch.plan import Defined, add_leases, make_plan
 from qorch.spec import Accel
 from qorch_net.host import Link
-from qorch_storage.plan import ImageFormat
+from qorch_storage.plan import ImageFormat, find_format
 
 KERNEL = 'kernel = "k"\n'
 WEB = f"[vm.web]\n{KERNEL}"
@@ -127,16 +129,38 @@ def test_a_missing_kernel_is_named_with_its_path():
     assert problems["vm.web.initrd"].message == "i: No such file"
 
 
+def missing(name, error, hint=None):
+    """An image that cannot be read, as the spec has it."""
+    path = Path("/golden") / name
+    return Image(chain=(make_image(path, find_format(path)),), error=error, hint=hint)
+
+
 def test_a_missing_image_is_named_with_its_path():
     """A backing file or a disk of its own."""
     images = {
-        Path("/golden/a.raw"): Image(error="a is not there", hint="find it"),
-        Path("/golden/b.qcow2"): Image(error="b is not there"),
+        Path("/golden/a.raw"): missing("a.raw", "a is not there", "find it"),
+        Path("/golden/b.qcow2"): missing("b.qcow2", "b is not there"),
     }
     text = "[vm.web]\ndisk = [{ path = 'a.raw' }, { backing = 'b.qcow2' }]"
     problems = refuse(text, images=images)
     assert problems["vm.web.disk[0].path"].hint == "find it"
     assert problems["vm.web.disk[1].backing"].message == "b is not there"
+
+
+def test_what_only_this_host_lacks_is_a_note_for_elsewhere():
+    """A command line can be had without the image; what is wrong everywhere is still refused."""
+    images = {Path("/golden/a.raw"): missing("a.raw", "a is not there")}
+    spec = load_text("[vm.web]\naccel = 'tcg'\ndisk = [{ path = 'a.raw' }]", ROOT)
+    facts = make_facts(spec, images=images)
+    plan = make_plan(spec, facts, Defined(), elsewhere=True)
+    assert [(note.name, note.message) for note in plan.notes] == [
+        ("vm.web.disk[0].path", "a is not there")
+    ]
+    (disk,) = plan.machines["web"].disks
+    assert (disk.path, disk.chain[0].format) == (Path("/golden/a.raw"), ImageFormat.RAW)
+    spec = load_text("[vm.web]\nkernel = 'k'\nnic = [{ network = 'lan' }]", ROOT)
+    with pytest.raises(InputError, match="there is no network 'lan'"):
+        make_plan(spec, make_facts(spec), Defined(), elsewhere=True)
 
 
 def test_unknown_pools_networks_and_volumes_are_named():
@@ -311,7 +335,7 @@ def test_an_image_of_a_machine_that_is_defined_is_in_use():
 def test_a_shared_image_is_named_by_its_place_in_the_file():
     """Although a disk before it is wrong as well."""
     images = {
-        Path("/golden/no.raw"): Image(error="no"),
+        Path("/golden/no.raw"): missing("no.raw", "no"),
         Path("/golden/d.raw"): Image(chain=(make_image(Path("/golden/d.raw"), ImageFormat.RAW),)),
     }
     text = "[vm.a]\ndisk = [{ path = 'no.raw' }, { path = 'd.raw' }, { path = 'd.raw' }]\n"

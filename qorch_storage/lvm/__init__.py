@@ -1,0 +1,1 @@
+"""LVM through its own programs: their JSON read, their prose never."""

@@ -1,0 +1,314 @@
+"""What pools in a volume group have in common: LVs that are made, changed and removed.
+
+All volumes here are raw. A volume that we made carries a tag, `qorch:OWNER`. LVs without it are
+somebody else's: they are listed and can be used as disks, but never changed.
+
+LVM's own metadata is the journal: each command of LVM happens as a whole or not at all. So a volume
+that begins empty is made by one command; one that is to be filled is made as `qorch-tmp-…` and
+renamed when it is complete, and one that is to be wiped is renamed to `qorch-wipe-…` first.
+`remove_stale` ends what was killed.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import attrs
+
+from qorch_storage.errors import StorageError
+from qorch_storage.files import Report, write_zeroes
+from qorch_storage.image import find_image
+from qorch_storage.info import ImageInfo, Volume
+from qorch_storage.lvm.commands import find_group, open_group_lock, run_lvm, try_group_lock
+from qorch_storage.lvm.report import LogicalVolume, VolumeGroup
+from qorch_storage.names import check_lv_name
+from qorch_storage.plan import ImageFormat, PoolPlan, Preallocation, VolumePlan
+from qorch_storage.pool.base import NewVolume, clear_errors, taken
+from qorch_storage.pool.wanted import check_same, describe_lack
+
+TEMPORARY_PREFIX = "qorch-tmp-"
+WIPE_PREFIX = "qorch-wipe-"
+
+
+@attrs.frozen(kw_only=True)
+class Kind:
+    """What tells lvm from lvm-thin: how LVs are made, which are meant, what they may lack."""
+
+    create: Callable[[int], list[str]]
+    mine: Callable[[LogicalVolume], bool]
+    lack: Callable[[VolumeGroup, int], StorageError | None]
+
+
+@attrs.define(eq=False)
+class Group:
+    """The verbs on one volume group, the same for all kinds of LVs in it."""
+
+    pool: str
+    vg: str
+    tag: str
+    kind: Kind
+
+    def path(self, name: str) -> Path:
+        """Where an LV of that name appears when it is active."""
+        return Path("/dev") / self.vg / name
+
+    def find_volumes(self) -> tuple[Volume, ...]:
+        """All LVs of the kind, by name."""
+        group = find_group(self.vg)
+        return tuple(
+            self._describe(lv)
+            for _name, lv in sorted(group.volumes.items())
+            if lv.is_volume and self.kind.mine(lv) and not is_hidden(lv.name)
+        )
+
+    def ensure(self, plan: VolumePlan, report: Report) -> Path:
+        """Make an LV unless it is there; the one command that makes it tells whether it is."""
+        check_raw(self.pool, plan.format)
+        check_lv_name(plan.name, self.vg)
+        path = self.path(plan.name)
+        if not path.exists():
+            if plan.preallocation is Preallocation.FULL:
+                return self._make_zeroed(plan, report)
+            try:
+                report("create logical volume")
+                self._create(plan.name, _size_of(plan))
+            except StorageError as error:
+                self._take_existing(plan, error)
+            else:
+                return path
+        image = find_image(path, ImageFormat.RAW)
+        if image is None:
+            raise StorageError(f"{path} did not appear", "see lvs, dmesg")
+        check_same(image, plan)
+        return path
+
+    @contextmanager
+    def open_new(
+        self, plan: VolumePlan, size: int, report: Report, *, zeroed: bool
+    ) -> Iterator[NewVolume]:
+        """Make an LV under a temporary name; the block's end gives it its own."""
+        check_raw(self.pool, plan.format)
+        check_lv_name(plan.name, self.vg)
+        if self.path(plan.name).exists():
+            raise taken(self.path(plan.name))
+        temporary = f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}"
+        with open_group_lock(self.vg) as lock_fd:
+            report("create logical volume")
+            try:
+                self._create(temporary, size)
+            except StorageError as error:
+                raise self._explain(size, error) from error
+            try:
+                yield NewVolume(
+                    path=self.path(temporary), keep_fds=(lock_fd,), device=True, zeroed=zeroed
+                )
+                report("sync logical volume")
+                _sync(self.path(temporary))
+                report("rename logical volume")
+                self._publish(temporary, plan.name)
+            except BaseException:
+                run_lvm("lvremove", "-y", f"{self.vg}/{temporary}")
+                raise
+
+    def resize(self, name: str, old: int, size: int, report: Report) -> None:
+        """Give an LV of ours another size."""
+        self._require_ours(name)
+        report("resize logical volume")
+        target = f"{self.vg}/{name}"
+        if size < old:
+            run_lvm("lvreduce", "-f", "-y", "-L", f"{size}b", target)
+            return
+        try:
+            run_lvm("lvextend", "-y", "-L", f"{size}b", target)
+        except StorageError as error:
+            raise self._explain(size - old, error) from error
+
+    def rename(self, old: str, new: str, report: Report) -> Path:
+        """Rename an LV of ours."""
+        check_lv_name(new, self.vg)
+        if old == new:
+            return self.path(new)
+        self._require_ours(old)
+        report("rename logical volume")
+        self._publish(old, new)
+        return self.path(new)
+
+    def remove(self, name: str, report: Report) -> bool:
+        """Remove an LV of ours that nothing builds on, in one command; whether it was there."""
+        check_lv_name(name, self.vg)
+        was_active = self.path(name).exists()
+        if not was_active and name not in find_group(self.vg).volumes:
+            return False
+        report("remove logical volume")
+        ours = f'tags="{self.tag}" && lv_name="{name}" && lv_attr=~"^[-V]"'  # no origin of a COW
+        try:
+            run_lvm("lvremove", "-y", "-S", ours, self.vg)
+        except StorageError:
+            lv = find_group(self.vg).volumes.get(name)
+            if lv is not None and lv.open:
+                hint = "end what uses it first"
+                raise StorageError(f"logical volume {self.vg}/{name} is in use", hint) from None
+            raise
+        if was_active and not self.path(name).exists():
+            return True
+        if name in find_group(self.vg).volumes:
+            self._require_ours(name)
+            raise StorageError(
+                f"volume {name} has snapshots in {self.vg}", f"remove them first: see lvs {self.vg}"
+            )
+        return True
+
+    def wipe(self, name: str, report: Report) -> None:
+        """Take an LV's name away, overwrite it, and remove it."""
+        zeroes = self._require_ours(name).zeroes
+        hidden = f"{WIPE_PREFIX}{secrets.token_hex(8)}"
+        with open_group_lock(self.vg):
+            report("hide logical volume")
+            run_lvm("lvrename", self.vg, name, hidden)
+            report("wipe logical volume")
+            self._wipe(hidden, discard=zeroes)
+
+    def remove_stale(self) -> tuple[Path, ...]:
+        """Remove what makers left that were killed, and go on with what they were wiping."""
+        with try_group_lock(self.vg) as alone:
+            if not alone:
+                return ()
+            stale = [
+                lv
+                for lv in find_group(self.vg).volumes.values()
+                if self.tag in lv.tags and is_hidden(lv.name)
+            ]
+            for lv in stale:
+                if lv.name.startswith(WIPE_PREFIX):
+                    self._wipe(lv.name, discard=lv.zeroes)
+                else:
+                    run_lvm("lvremove", "-y", f"{self.vg}/{lv.name}")
+        return tuple(self.path(lv.name) for lv in stale)
+
+    def extend(self, lv: str, size: int, report: Report) -> None:
+        """Give an LV, which may be a thin pool, more room."""
+        report("extend logical volume")
+        try:
+            run_lvm("lvextend", "-y", "-L", f"+{size}b", f"{self.vg}/{lv}")
+        except StorageError as error:
+            free = find_group(self.vg).free
+            raise (
+                describe_lack(f"volume group {self.vg}", size, free) if free < size else error
+            ) from error
+
+    def _create(self, name: str, size: int) -> None:
+        words = ["-y", "-n", name, "--addtag", self.tag, *self.kind.create(size)]
+        run_lvm("lvcreate", *words)
+
+    def _make_zeroed(self, plan: VolumePlan, report: Report) -> Path:
+        size = _size_of(plan)
+        with self.open_new(plan, size, report, zeroed=False) as new, clear_errors("make volume"):
+            report("write zeroes")
+            _overwrite(new.path)
+        return self.path(plan.name)
+
+    def _publish(self, old: str, new: str) -> None:
+        try:
+            run_lvm("lvrename", self.vg, old, new)
+        except StorageError:
+            if new in find_group(self.vg).volumes:
+                raise taken(self.path(new)) from None
+            raise
+
+    def _take_existing(self, plan: VolumePlan, error: StorageError) -> None:
+        """A volume could not be made: because it is there, inactive perhaps? Else say why."""
+        group = find_group(self.vg)
+        if plan.name not in group.volumes:
+            raise self._explain(_size_of(plan), error, group) from error
+        run_lvm("lvchange", "-ay", "-K", f"{self.vg}/{plan.name}")
+
+    def _explain(
+        self, size: int, error: StorageError, group: VolumeGroup | None = None
+    ) -> StorageError:
+        """Say of a failure to make or grow an LV what is missing, if that is the reason."""
+        return self.kind.lack(group or find_group(self.vg), size) or error
+
+    def _require_ours(self, name: str) -> LogicalVolume:
+        lv = find_group(self.vg).volumes.get(name)
+        if lv is None:
+            raise StorageError(f"there is no logical volume {self.vg}/{name}", "see lvs")
+        if self.tag not in lv.tags:
+            raise StorageError(
+                f"logical volume {self.vg}/{name} was not made by us, and is left alone",
+                f"take it over, if you mean to: lvchange --addtag {self.tag} {self.vg}/{name}",
+            )
+        return lv
+
+    def _wipe(self, name: str, *, discard: bool) -> None:
+        """What a pool that zeroes gives back need not be overwritten: nobody can read it."""
+        run_lvm("lvchange", "-ay", "-K", f"{self.vg}/{name}")
+        with clear_errors(f"wipe {self.path(name)}"):
+            if not discard:
+                _overwrite(self.path(name))
+        run_lvm("lvremove", "-y", f"{self.vg}/{name}")
+
+    def _describe(self, lv: LogicalVolume) -> Volume:
+        path = self.path(lv.name)
+        image = ImageInfo(
+            path=path,
+            format=ImageFormat.RAW,
+            header_format=ImageFormat.RAW,
+            virtual_size=lv.size,
+            allocation=lv.allocation,
+            real_path=Path(os.path.realpath(path)),
+        )
+        return Volume(
+            name=lv.name,
+            path=path,
+            format=ImageFormat.RAW,
+            image=image,
+            pool=self.pool,
+            ours=self.tag in lv.tags,
+            origin=lv.origin,
+        )
+
+
+def make_tag(plan: PoolPlan) -> str:
+    """The tag that LVs of an owner carry."""
+    return f"qorch:{plan.owner}" if plan.owner else "qorch"
+
+
+def is_hidden(name: str) -> bool:
+    """Whether an LV is in the making, or being wiped."""
+    return name.startswith((TEMPORARY_PREFIX, WIPE_PREFIX))
+
+
+def check_raw(pool: str, image_format: ImageFormat) -> None:
+    """Refuse every format but raw. Raises StorageError."""
+    if image_format is not ImageFormat.RAW:
+        raise StorageError(
+            f"pool {pool} holds logical volumes, which are raw, not {image_format}",
+            "give format raw, or use a dir pool",
+        )
+
+
+def _size_of(plan: VolumePlan) -> int:
+    if plan.size is None:
+        raise StorageError(f"volume {plan.name} has no size", "give a size")
+    return plan.size
+
+
+def _overwrite(path: Path) -> None:
+    fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        write_zeroes(fd, os.lseek(fd, 0, os.SEEK_END))
+    finally:
+        os.close(fd)
+
+
+def _sync(path: Path) -> None:
+    with clear_errors(f"write {path}"):
+        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
