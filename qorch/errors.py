@@ -54,3 +54,8 @@ class NotFoundError(QorchError):
 @attrs.define(eq=False)
 class MachineError(QorchError):
     """A machine could not be started, stopped or reached."""
+
+
+@attrs.define(eq=False)
+class AgentError(QorchError):
+    """The guest agent is not there, or refuses."""

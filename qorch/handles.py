@@ -12,13 +12,18 @@ from qorch.plan import MachinePlan
 
 @attrs.frozen(kw_only=True)
 class Handles:
-    """File descriptor numbers: three listening sockets, a log, and a tap per network card."""
+    """File descriptor numbers.
+
+    Listening sockets for monitors, the console, and further ports by their id; the console's log;
+    and a tap per network card.
+    """
 
     qmp: int
     monitor: int
     console: int
     console_log: int
     taps: Mapping[str, int]
+    sockets: Mapping[str, int] = attrs.field(factory=dict)
 
     @classmethod
     def from_numbers(cls, plan: MachinePlan, numbers: Iterator[int] | None = None) -> Handles:
@@ -30,9 +35,14 @@ class Handles:
             console=next(numbers),
             console_log=next(numbers),
             taps={nic.id: next(numbers) for nic in plan.nics},
+            sockets={name: next(numbers) for name in plan.sockets},
         )
 
     @property
     def fds(self) -> tuple[int, ...]:
         """All of them."""
-        return (self.qmp, self.monitor, self.console, self.console_log, *self.taps.values())
+        return (
+            *(self.qmp, self.monitor, self.console, self.console_log),
+            *self.taps.values(),
+            *self.sockets.values(),
+        )

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import enum
 import signal
-from collections.abc import Callable
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import attrs
 import trio
 
+from qorch.agent import Agent, open_agent
 from qorch.console import Console, open_console, read_tail
-from qorch.errors import MachineError
+from qorch.errors import AgentError, MachineError
 from qorch.paths import StateDir
 from qorch.plan import MachinePlan
 from qorch.process import Process
@@ -105,6 +106,20 @@ class Machine:
         if self._console is None:
             raise MachineError(f"{self.plan.name} is not running")
         return self._console
+
+    @asynccontextmanager
+    async def open_agent(self) -> AsyncIterator[Agent]:
+        """Talk to the guest agent. Raises AgentError, at once where the guest has none open."""
+        if not self.plan.guest_agent:
+            raise AgentError(f"{self.plan.name} has no guest agent", "guest_agent = true")
+        chardevs = await self.monitor.execute("query-chardev")
+        if not any(dev["label"] == "agent" and dev["frontend-open"] for dev in chardevs):
+            raise AgentError(
+                f"no guest agent runs in {self.plan.name}",
+                "qemu-guest-agent has to be installed in the guest, and needs time to come up",
+            )
+        async with open_agent(self.paths.machine_run(self.plan.name) / "agent.sock") as agent:
+            yield agent
 
     @property
     def last_words(self) -> str:

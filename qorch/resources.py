@@ -89,16 +89,21 @@ def _open_handles(
         report("bind sockets")
         sockets = [
             stack.enter_context(bind_unix(run / f"{name}.sock")).fileno()
-            for name in ("qmp", "monitor", "console")
+            for name in ("qmp", "monitor", "console", *plan.sockets)
         ]
         rotate_log(data / "console.log")
         log = _open(stack, data / "console.log", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
         taps = {nic.id: _open_tap(stack, nic.tap, report) for nic in plan.nics}
-        qmp, monitor, console = sockets
-        yield (
-            Handles(qmp=qmp, monitor=monitor, console=console, console_log=log, taps=taps),
-            lock,
+        qmp, monitor, console, *ports = sockets
+        handles = Handles(
+            qmp=qmp,
+            monitor=monitor,
+            console=console,
+            console_log=log,
+            taps=taps,
+            sockets=dict(zip(plan.sockets, ports, strict=True)),
         )
+        yield handles, lock
 
 
 def _open_tap(stack: ExitStack, tap: TapPlan, report: StepReport) -> int:

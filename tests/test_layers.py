@@ -66,7 +66,7 @@ LAYERS = [  # lowest first
     still("qorch.argv"),
     moving("qorch.nursery", "qorch.process", "qorch.sockets"),
     moving("qorch.probe", "qorch.qmp", "qorch.state"),
-    moving("qorch.console", "qorch.cmdline"),
+    moving("qorch.agent", "qorch.console", "qorch.cmdline"),
     moving("qorch.machine", "qorch.resources"),
     moving("qorch.ready"),
     moving("qorch.supervisor"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from qorch.argv.channels import make_channels
 from qorch.argv.devices import make_balloon, make_ports, make_rng
 from qorch.argv.disks import make_disk, make_seed
 from qorch.argv.machine import make_base, make_console, make_monitors
@@ -34,6 +35,7 @@ def make_switches(plan: MachinePlan, handles: Handles) -> Iterator[Switch]:
     yield from make_seed(plan)
     for nic in plan.nics:
         yield from make_nic(plan, nic, handles.taps[nic.id])
+    yield from make_channels(plan, handles)
     for share in plan.shares:
         yield from make_share(plan, share)
     yield from make_rng(plan)

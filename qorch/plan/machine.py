@@ -65,6 +65,7 @@ def plan_machine(
         disks=tuple(_number_boot_order(disks, direct=spec.kernel is not None)),
         nics=tuple(plan_nics(name, uuid, spec, facts.owner, networks, kept, taken, problems)),
         seed=seed,
+        guest_agent=spec.guest_agent,
         shares=tuple(plan_shares(name, spec, facts, problems)),
         ready=spec.ready,
         log_size=spec.console.log_size,

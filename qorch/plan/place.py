@@ -12,7 +12,7 @@ from qorch.plan.values import MachinePlan
 def place(machine: MachinePlan, problems: list[Problem]) -> MachinePlan:
     """Give each device a root port: cards first, so that a new disk does not rename them."""
     count = len(machine.nics) + len(machine.disks) + bool(machine.seed)
-    count += len(machine.shares)
+    count += len(machine.shares) + machine.guest_agent
     count += machine.balloon + machine.rng + SPARE_PORTS
     try:
         ports = make_root_ports(count)
@@ -28,5 +28,6 @@ def place(machine: MachinePlan, problems: list[Problem]) -> MachinePlan:
         seed=attrs.evolve(machine.seed, bus=next(bus)) if machine.seed else None,
         balloon_bus=next(bus) if machine.balloon else None,
         rng_bus=next(bus) if machine.rng else None,
+        channel_bus=next(bus) if machine.guest_agent else None,
         shares=tuple(attrs.evolve(share, bus=next(bus)) for share in machine.shares),
     )

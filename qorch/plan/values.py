@@ -83,6 +83,8 @@ class MachinePlan:
     nics: tuple[NicPlan, ...] = ()
     seed: SeedPlan | None = None
     shares: tuple[SharePlan, ...] = ()
+    guest_agent: bool = False
+    channel_bus: str | None = None
     ready: ReadySpec
     log_size: Size
     powerdown_timeout: Duration
@@ -91,6 +93,11 @@ class MachinePlan:
     def mark(self) -> str:
         """What QEMU carries in its environment, so that it is found without a record."""
         return f"{self.owner}:vm/{self.name}"
+
+    @property
+    def sockets(self) -> tuple[str, ...]:
+        """The ports that are sockets of ours, `ID.sock` in the machine's run directory."""
+        return ("agent",) if self.guest_agent else ()
 
     @property
     def ips(self) -> tuple[IPv4Address, ...]:

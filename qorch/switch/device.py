@@ -109,6 +109,39 @@ class DeviceVirtioRng:
 
 
 @attrs.frozen(kw_only=True)
+class DeviceVirtioSerial:
+    """`-device virtio-serial-*`: what named ports are plugged into."""
+
+    transport: Transport
+    id: str
+    bus: str | None = None
+
+    def properties(self) -> Properties:
+        """As `device_add` takes them."""
+        return virtio_properties("virtio-serial", self)
+
+    def args(self) -> tuple[str, ...]:
+        return "-device", json_word(self.properties())
+
+
+@attrs.frozen(kw_only=True)
+class DeviceVirtSerialPort:
+    """`-device virtserialport`: a named port."""
+
+    id: str
+    bus: str
+    chardev: str
+    name: str
+
+    def properties(self) -> Properties:
+        """As `device_add` takes them."""
+        return {"driver": "virtserialport", **properties(self)}
+
+    def args(self) -> tuple[str, ...]:
+        return "-device", json_word(self.properties())
+
+
+@attrs.frozen(kw_only=True)
 class DeviceVirtioBalloon:
     """`-device virtio-balloon-*`."""
 

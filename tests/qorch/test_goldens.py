@@ -34,7 +34,7 @@ def test_every_word_comes_from_a_switch(name):
     handles = Handles.from_numbers(plan)
     words = [word for switch in make_switches(plan, handles) for word in switch.args()]
     assert make_argv(plan, handles, QEMU) == (str(QEMU), *words)
-    assert len(set(handles.fds)) == 4 + len(plan.nics)
+    assert len(set(handles.fds)) == 4 + len(plan.nics) + len(plan.sockets)
 
 
 def make_images(plan: MachinePlan) -> None:
@@ -85,7 +85,7 @@ def open_tap() -> int:
 def open_handles(plan: MachinePlan, directory: Path):
     """What QEMU inherits, for real."""
     with contextlib.ExitStack() as stack:
-        names = ("qmp", "monitor", "console")
+        names = ("qmp", "monitor", "console", *plan.sockets)
         sockets = [
             stack.enter_context(bind_unix(directory / f"{name}.sock")).fileno() for name in names
         ]
@@ -95,8 +95,15 @@ def open_handles(plan: MachinePlan, directory: Path):
         for nic in plan.nics:
             taps[nic.id] = open_tap()
             stack.callback(os.close, taps[nic.id])
-        qmp, monitor, console = sockets
-        yield Handles(qmp=qmp, monitor=monitor, console=console, console_log=log, taps=taps)
+        qmp, monitor, console, *ports = sockets
+        yield Handles(
+            qmp=qmp,
+            monitor=monitor,
+            console=console,
+            console_log=log,
+            taps=taps,
+            sockets=dict(zip(plan.sockets, ports, strict=True)),
+        )
 
 
 @pytest.mark.live
