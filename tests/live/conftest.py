@@ -36,6 +36,12 @@ def debian() -> Path:
     return _build("debian")
 
 
+@pytest.fixture(scope="session")
+def testbed() -> Path:
+    """The directory of the test VM."""
+    return _build("testbed")
+
+
 @pytest.fixture
 def bios_disk(bios: Path, tmp_path: Path) -> Path:
     """A disk of its own with the real-mode guest on it."""
