@@ -48,6 +48,7 @@ from qorch.spec.device import (
 )
 from qorch.spec.disk import (
     Aio,
+    BackingSpec,
     Cache,
     ControllerSpec,
     DetectZeroes,
@@ -147,6 +148,7 @@ __all__ = [
     "AddressSpec",
     "Aio",
     "AudioSpec",
+    "BackingSpec",
     "BalloonSpec",
     "BootSpec",
     "Cache",

@@ -35,9 +35,16 @@ class CpuSpec:
 
 @attrs.frozen(kw_only=True)
 class IothreadSpec:
-    """`[[vm.NAME.iothread]]`: a thread for disks to do their I/O in."""
+    """`[[vm.NAME.iothread]]`: a thread for disks to do their I/O in.
+
+    It polls for up to `poll_max_ns` before it sleeps; `poll_grow` and `poll_shrink` are how fast
+    it adapts (QEMU's names).
+    """
 
     id: str
     pin: CpuSet | None = None
     thread_pool_min: int | None = None
     thread_pool_max: int | None = None
+    poll_max_ns: int | None = None
+    poll_grow: int | None = None
+    poll_shrink: int | None = None

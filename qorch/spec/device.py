@@ -175,6 +175,7 @@ class HostdevSpec:
     product: int | None = None
     bootindex: int | None = None
     rom: bool | None = None
+    rom_bar: bool | None = None
     rom_file: Path | None = None
     x_vga: bool | None = None
     display: bool | None = None
@@ -268,5 +269,6 @@ class FeaturesSpec:
     mem_merge: bool | None = None
     cpu_pm: bool | None = None
     dirty_ring_size: int | None = None
+    tb_size: Size | None = None
     options: Mapping[str, Value] = attrs.field(factory=dict)
     globals: Mapping[str, Value] = attrs.field(factory=dict)

@@ -116,11 +116,21 @@ class GeometrySpec:
 
 
 @attrs.frozen(kw_only=True)
+class BackingSpec:
+    """`chain = [{ … }]`: an image below a disk's own."""
+
+    path: Path | None = None
+    url: str | None = None
+    format: ImageFormat
+
+
+@attrs.frozen(kw_only=True)
 class DiskSpec:
     """`[[vm.NAME.disk]]`: an image as it is (`path`), a `volume`, or a new one in a pool.
 
     `url` is an image elsewhere (`nbd://…`, `nbd+unix://…`, `https://…`, `iscsi://…`, `rbd:…`). A
     cdrom or floppy may have none of them: an empty drive. `passphrase_file` opens a LUKS image.
+    `chain` are the images below a `path`, from the top down; by default its header names them.
     """
 
     path: Path | None = None
@@ -131,6 +141,7 @@ class DiskSpec:
     format: ImageFormat | None = None
     backing: Path | None = None
     backing_format: ImageFormat | None = None
+    chain: tuple[BackingSpec, ...] = ()
     device: DiskDevice = DiskDevice.DISK
     bus: DiskBus | None = None
     address: AddressSpec | None = None

@@ -44,7 +44,8 @@ class FirmwareSpec:
 class BootSpec:
     """`[vm.NAME.boot]`: the boot menu; the order is each device's `bootindex`.
 
-    Without `strict`, firmware goes on to devices that have no bootindex.
+    Where no device has a bootindex, disks are numbered as they are written, unless `auto` is
+    false. Without `strict`, firmware goes on to devices that have no bootindex.
     """
 
     menu: bool | None = None
@@ -52,6 +53,7 @@ class BootSpec:
     splash: Path | None = None
     reboot_timeout: Duration | None = None
     strict: bool = True
+    auto: bool = True
 
 
 class TickPolicy(enum.Enum):

@@ -69,7 +69,7 @@ class MachineType(str):
     def from_text(cls, text: object) -> Self:
         """Read a machine type; ValueError says what is wrong with it."""
         if isinstance(text, str) and re.fullmatch(
-            r"pc|q35|microvm|pc-(i440fx|q35)-[A-Za-z0-9.]+", text
+            r"pc|q35|microvm|pc-(i440fx|q35)-[A-Za-z0-9.]+|pc-\d[A-Za-z0-9.]*", text
         ):
             return cls(text)
         raise ValueError(
@@ -125,6 +125,7 @@ class ReadySpec:
 class MachineSpec:
     """`[vm.NAME]`.
 
+    `title` is what QEMU calls it (`-name guest=`), where the name is not good enough.
     `guest_agent` makes the channel of qemu-guest-agent. `qemu_args` are words for QEMU's command
     line that qorch does not look at, for what it has no key for; `emulator` is another QEMU.
     """

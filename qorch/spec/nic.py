@@ -131,6 +131,7 @@ class NicSpec:
     link: LinkState = LinkState.UP
     mtu: int | None = None
     rom: bool | None = None
+    rom_bar: bool | None = None
     rom_file: Path | None = None
     queues: int | None = None
     vhost: bool | None = None
