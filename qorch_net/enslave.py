@@ -87,14 +87,14 @@ def _copy(source: Side, target: Link, links: Links, report: Report, undo: Undo) 
     if addresses:
         report("addresses")
         gone = [make_address(record, add=False) for record in reversed(addresses)]
-        undo.append(partial(links.send, gone, f"cannot remove addresses from {target.name}"))
+        undo.append(partial(links.try_send, gone))
         added = [make_address(record, add=True) for record in addresses]
         links.send(added, f"cannot give {target.name} the addresses of {source.name}")
     routes = find_missing_routes(source, find_side(target, links))
     if routes:
         report("routes")
         gone = [make_route(record, add=False) for record in reversed(routes)]
-        undo.append(partial(links.send, gone, f"cannot remove routes over {target.name}"))
+        undo.append(partial(links.try_send, gone))
         added = [make_route(record, add=True) for record in routes]
         links.send(added, f"cannot make routes over {target.name} as over {source.name}")
 

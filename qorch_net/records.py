@@ -66,6 +66,7 @@ _UNICAST: Final = 1  # RTN_UNICAST
 _KERNEL: Final = 2  # RTPROT_KERNEL
 _LOCAL_TABLE: Final = 255  # RT_TABLE_LOCAL
 _NEXTHOP = struct.Struct("=HBBi")  # struct rtnexthop: len, flags, hops, ifindex
+_ATTRIBUTE = struct.Struct("=HH")  # struct rtattr: len, type
 
 
 @attrs.frozen(kw_only=True)
@@ -180,6 +181,16 @@ class RouteRecord:
         """Whether its nexthop is an object of its own (`ip nexthop`)."""
         return self.get(Rta.NH_ID) is not None
 
+    def split(self) -> tuple[RouteRecord, ...]:
+        """Each nexthop as a route of its own, which is what IPv6 has and shows as one."""
+        multipath = self.get(Rta.MULTIPATH)
+        if self.family != INET6 or multipath is None:
+            return (self,)
+        rest = tuple(pair for pair in self.attributes if pair[0] != Rta.MULTIPATH)
+        return tuple(
+            _make_single(self, rest, multipath, offset) for offset, _ in _find_nexthops(multipath)
+        )
+
     def move(self, source: int, target: int) -> RouteRecord:
         """The same over the interface `target` where it led over `source`."""
         attributes = []
@@ -211,6 +222,27 @@ def _find_nexthops(multipath: bytes) -> list[tuple[int, int]]:
         found.append((offset, index))
         offset += max(-(-length // 4) * 4, _NEXTHOP.size)
     return found
+
+
+def _make_single(
+    route: RouteRecord, rest: Attributes, multipath: bytes, offset: int
+) -> RouteRecord:
+    length, flags, hops, index = _NEXTHOP.unpack_from(multipath, offset)
+    nexthop = multipath[offset : offset + length]
+    if hops:  # the weight less one, for which a route has no other place
+        return attrs.evolve(route, attributes=(*rest, (Rta.MULTIPATH.value, nexthop)))
+    own = ((Rta.OIF.value, _U32.pack(index)), *parse_attributes(nexthop[_NEXTHOP.size :]))
+    return attrs.evolve(route, flags=route.flags | flags, attributes=(*rest, *own))
+
+
+def parse_attributes(data: bytes) -> Attributes:
+    """Read netlink attributes that follow each other: length, type, value, padding."""
+    found, offset = [], 0
+    while offset + _ATTRIBUTE.size <= len(data):
+        length, kind = _ATTRIBUTE.unpack_from(data, offset)
+        found.append((kind, data[offset + _ATTRIBUTE.size : offset + length]))
+        offset += max(-(-length // 4) * 4, _ATTRIBUTE.size)
+    return tuple(found)
 
 
 def _move_nexthops(multipath: bytes, source: int, target: int) -> bytes:

@@ -130,6 +130,11 @@ class Links:
             if wanted:
                 self._socket.nlm_request_batch(wanted)
 
+    def try_send(self, wanted: list[Any]) -> None:
+        """Send messages in one go, to undo what may have been done only in part."""
+        if wanted:
+            self._socket.nlm_request_batch(wanted, noraise=True)
+
     def _dump(self, request: Any, kind: int) -> tuple[Any, ...]:
         request["header"].update(type=kind, flags=NLM_F_REQUEST | NLM_F_DUMP)
         with _translated("cannot read the host's interfaces"):

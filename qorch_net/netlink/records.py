@@ -60,7 +60,7 @@ def read_addresses(messages: Iterable[Any]) -> tuple[AddressRecord, ...]:
 
 def read_routes(messages: Iterable[Any]) -> tuple[RouteRecord, ...]:
     """Read IPv4 and IPv6 routes from a dump."""
-    return tuple(
+    found = [
         RouteRecord(
             family=message["family"],
             dst_len=message["dst_len"],
@@ -74,7 +74,8 @@ def read_routes(messages: Iterable[Any]) -> tuple[RouteRecord, ...]:
         )
         for message in messages
         if message["family"] in {INET, INET6}
-    )
+    ]
+    return tuple(single for route in found for single in route.split())
 
 
 def make_address(record: AddressRecord, *, add: bool) -> Any:

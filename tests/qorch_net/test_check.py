@@ -2,11 +2,18 @@
 
 from ipaddress import IPv4Interface, IPv4Network
 
+import attrs
 import pytest
 
 from qorch_net.check import check_network
 from qorch_net.errors import NetError
 from qorch_net.host import Address, HostNetwork, Link, Route
+from qorch_net.plan import Mode
+
+NO_PART = {"gateway": None, "dhcp": None, "leases": ()}
+VLAN = {"mode": Mode.VLAN, "vlan": 10}
+MACVTAP = {"mode": Mode.MACVTAP, "bridge": None}
+BRIDGE_ALIAS = "qorch:0123abcd:network/office uplink=eth0"
 
 
 def make_host(*, links=(), addresses=(), routes=()):
@@ -92,3 +99,64 @@ def test_lost_mark_is_forgiven_for_the_plans_mac(tools):
     host = make_host(links=(link,))
     check_network(plan, host)
     assert host.find_bridge(plan) is link
+
+
+def make_office(tools, **changes):
+    """A bridge around eth0."""
+    values = {"mode": Mode.BRIDGE, "bridge": "br0", "uplink": "eth0", **NO_PART, **changes}
+    return tools.make_plan("office", **values)
+
+
+@pytest.mark.parametrize(
+    ("links", "changes", "message", "hint"),
+    [
+        ([], {}, "there is no interface eth0", "no network card"),
+        ([{"name": "ens3"}], {}, "there is no interface eth0", "the host has ens3"),
+        ([{"wireless": True}], {}, "eth0 is wireless", "mode nat or route"),
+        ([{"kind": "bridge"}], {}, "is a bridge itself", 'bridge = "eth0"'),
+        ([{"master": "b"}, {"name": "b", "kind": "bridge"}], {}, "is a port of b", 'bridge = "b"'),
+        ([{"master": "b"}, {"name": "b", "kind": "bond"}], {}, "is a port of b", "b as the uplink"),
+        ([{}, {"name": "m", "lower": "eth0", "kind": "macvlan"}], {}, "macvlan m sits upon", ""),
+        ([{"up": False}], VLAN, "the uplink eth0 is down", "ip link set eth0 up"),
+        ([{"mtu": 1500}], {**VLAN, "mtu": 9000}, "more than the 1500 of", "mtu 9000"),
+        (
+            [{}, {"name": "v", "lower": "eth0", "kind": "vlan", "vlan": 10}],
+            VLAN,
+            "v is in the way",
+            'uplink = "v"',
+        ),
+        ([{}, {"name": "eth0.10"}], VLAN, "eth0.10 is in the way", "another name"),
+        ([{"master": "b"}], MACVTAP, "eth0 is a port of b", 'bridge = "b"'),
+    ],
+)
+def test_uplink_that_does_not_fit_is_refused(tools, links, changes, message, hint):
+    """One clear error, and what to do instead."""
+    values = {"name": "eth0", "up": True, "mtu": 1500}
+    found = tuple(Link(index=i, **{**values, **link}) for i, link in enumerate(links, 2))
+    with pytest.raises(NetError) as caught:
+        check_network(make_office(tools, **changes), make_host(links=found))
+    assert message in caught.value.message
+    assert hint in caught.value.hint
+
+
+@pytest.mark.parametrize("manager", ["NetworkManager", "systemd-networkd"])
+def test_managed_uplink_is_left_alone(tools, manager):
+    """Who manages it is told how to make the bridge; once it is our port, it is ours."""
+    link = Link(index=2, name="eth0", up=True)
+    host = attrs.evolve(make_host(links=(link,)), managers={"eth0": manager})
+    with pytest.raises(NetError, match=f"eth0 is managed by {manager}") as caught:
+        check_network(make_office(tools), host)
+    assert "eth0" in caught.value.hint
+    assert "no uplink" in caught.value.hint
+    check_network(make_office(tools, **VLAN), host)
+    port = attrs.evolve(link, master="br0")
+    bridge = Link(index=3, name="br0", up=True, kind="bridge", alias=BRIDGE_ALIAS)
+    check_network(make_office(tools), attrs.evolve(host, links=(port, bridge)))
+
+
+def test_bridge_of_another_network_may_come_later(tools):
+    """A network on the bridge of one that is brought up before it needs not wait for it."""
+    plan = make_office(tools, uplink=None)
+    with pytest.raises(NetError, match="there is no bridge br0"):
+        check_network(plan, make_host())
+    check_network(plan, make_host(), coming={"br0"})
