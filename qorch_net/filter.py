@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from qorch_net.errors import NetError
 from qorch_net.forwarding import (
     Switch,
     find_needed,
@@ -18,6 +19,7 @@ from qorch_net.forwarding import (
     put_back,
     switch_on,
 )
+from qorch_net.listeners import describe, find_listeners
 from qorch_net.netlink.nft import (
     Ours,
     are_guards_sound,
@@ -26,7 +28,7 @@ from qorch_net.netlink.nft import (
     rebuild_guards,
     replace_rules,
 )
-from qorch_net.rules import Table, make_guards, make_rules
+from qorch_net.rules import Table, find_port_rules, make_guards, make_rules
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -46,6 +48,7 @@ def ensure_rules(plan: NetworkPlan, report: Report, undo: Undo) -> None:
     new = Ours(table=_plan_table(plan, ruleset), guards=_plan_guards(plan, old))
     if new.guards == old.guards and _is_like(new.table, old.table):
         return
+    _check_ports(plan, old.table)
     before = attrs.evolve(old, guards=find_guards(plan.owner, old.guards - new.guards) | old.guards)
     report("rules")
     undo.append(partial(replace_rules, plan.owner, new, before))
@@ -88,17 +91,22 @@ def remove_all(owner: str, ruleset: Ruleset, report: Report) -> None:
     replace_rules(owner, old, Ours())
 
 
-def repair_rules(owner: str, plans: Collection[NetworkPlan]) -> tuple[str, ...]:
-    """Make the owner's tables hold exactly what these networks want; give what had to be done."""
+def repair_rules(
+    owner: str, plans: Collection[NetworkPlan], notes: frozenset[str]
+) -> tuple[tuple[str, ...], frozenset[str]]:
+    """Make the owner's tables hold exactly what these networks want; what was done, and the notes.
+
+    `notes` are those that were there before: a flush takes them away, too.
+    """
     done = []
     ruleset = find_ruleset(owner)
-    old = ruleset.ours
-    table = _adopt(ruleset, make_notes([x for plan in plans for x in find_needed(plan)]))
-    wanted = attrs.evolve(table, rules=())
+    old = ruleset.ours.table
+    notes |= make_notes([x for plan in plans for x in find_needed(plan)])
+    wanted = attrs.evolve(_adopt(ruleset, notes), rules=())
     for plan in sorted(plans, key=lambda plan: plan.name):
         wanted = wanted.replace(plan.name, make_rules(plan))
-    if (wanted.networks or old.table) and not _is_like(wanted, old.table):
-        replace_rules(owner, Ours(table=old.table), Ours(table=wanted))
+    if (wanted.networks or old) and not _is_like(wanted, old):
+        replace_rules(owner, Ours(table=old), Ours(table=wanted))
         done.append("rules")
     guards = {guard for plan in plans for guard in make_guards(plan)}
     if not are_guards_sound(owner, guards):
@@ -106,7 +114,7 @@ def repair_rules(owner: str, plans: Collection[NetworkPlan]) -> tuple[str, ...]:
         done.append("guards")
     for plan in plans:
         ensure_forwarding(plan, done.append, [])
-    return tuple(dict.fromkeys(done))
+    return tuple(dict.fromkeys(done)), wanted.notes
 
 
 def _plan_table(plan: NetworkPlan, ruleset: Ruleset) -> Table | None:
@@ -120,6 +128,24 @@ def _adopt(ruleset: Ruleset, notes: frozenset[str]) -> Table:
     """Take the table as it is, with the duty to put back what falls to us."""
     table = ruleset.ours.table or Table()
     return attrs.evolve(table, notes=table.notes | ruleset.notes | notes)
+
+
+def _check_ports(plan: NetworkPlan, table: Table | None) -> None:
+    """Raise NetError if a port that is not forwarded yet would be taken from somebody."""
+    there = {rule.comment for rule in table.rules} if table else set()
+    fresh = {
+        (forward.proto, forward.host_port + step, forward.address)
+        for forward, rule, step in find_port_rules(plan)
+        if rule.comment not in there
+    }
+    for listener in find_listeners({(transport, port) for transport, port, _ in fresh}):
+        for transport, port, address in fresh:
+            if (transport, port) == (listener.transport, listener.port) and listener.takes(address):
+                raise NetError(
+                    f"port {port}/{transport.value} of the host, which network {plan.name} is to"
+                    f" forward, is taken: {describe(listener)}",
+                    "choose another host_port, or an address that nobody listens on",
+                )
 
 
 def _plan_guards(plan: NetworkPlan, old: Ours) -> frozenset[GuardChain]:

@@ -113,17 +113,28 @@ def remove_network(name: str, *, owner: str, run_dir: Path, report: Report = ign
             service.remove_files()
 
 
-def apply_rules(owner: str, plans: Collection[NetworkPlan]) -> tuple[str, ...]:
-    """Make the owner's tables hold the rules of exactly these networks; give what was not right.
+@attrs.frozen
+class Repair:
+    """What was not right, and the notes of what is to be put back in the end."""
 
-    For repair, where somebody else flushed them. Without plans the tables go.
+    done: tuple[str, ...]
+    notes: frozenset[str]
+
+
+def apply_rules(
+    owner: str, plans: Collection[NetworkPlan], *, notes: Collection[str] = ()
+) -> Repair:
+    """Make the owner's tables hold the rules of exactly these networks. Without plans they go.
+
+    For repair, where somebody else flushed them; `notes` are those of the last call. Does nothing
+    where all is right.
     """
     _check_privilege()
     with _locked():
         if plans:
-            return repair_rules(owner, plans)
+            return Repair(*repair_rules(owner, plans, frozenset(notes)))
         remove_all(owner, find_ruleset(owner), ignore)
-        return ()
+        return Repair((), frozenset())
 
 
 def remove_orphans(

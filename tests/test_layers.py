@@ -40,10 +40,11 @@ LAYERS = [  # lowest first
     # -- qorch_net: knows nothing of the others
     still("qorch_net.errors"),
     still("qorch_net.plan", "qorch_net.records", "qorch_net.steps"),
-    still("qorch_net.host", "qorch_net.rules", "qorch_net.uplink"),
+    still("qorch_net.host", "qorch_net.rules", "qorch_net.sockets", "qorch_net.uplink"),
     still("qorch_net.check", "qorch_net.expressions"),
+    still("qorch_net.dnsmasq.config", "qorch_net.dnsmasq.leases"),
     moving("qorch_net.netlink", "qorch_net.process", "qorch_net.forwarding", "qorch_net.sysctl"),
-    moving("qorch_net.managers"),
+    moving("qorch_net.listeners", "qorch_net.managers"),
     moving("qorch_net.dnsmasq", "qorch_net.enslave", "qorch_net.probe", "qorch_net.tap"),
     moving("qorch_net.filter", "qorch_net.interfaces"),
     moving("qorch_net.network"),
@@ -84,7 +85,9 @@ WORLD = frozenset(
 )
 STILL_MAY = {  # pure functions in modules that are not
     ("qorch.paths", "os"): "os.fsencode",
+    ("qorch_net.dnsmasq.leases", "datetime"): "datetime.fromtimestamp",
     ("qorch_net.expressions", "sys"): "sys.byteorder",
+    ("qorch_net.sockets", "sys"): "sys.byteorder",
 }
 ONLY_IN = {  # a library is known in one place
     "asyncio": (),

@@ -247,7 +247,8 @@ def _has_chains_of(old: Table, new: Table) -> bool:
 def _open_nft() -> Iterator[Any]:
     try:
         with NFTSocket(nfgen_family=0) as nft:
-            nft.register_policy({NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_NEWRULE: RawRule})
+            raw = {NFT_MSG_NEWRULE: RawRule, NFT_MSG_NEWSETELEM: RawElements}
+            nft.register_policy({NFNL_SUBSYS_NFTABLES << 8 | k: v for k, v in raw.items()})
             yield nft
     except NetlinkError as error:
         raise NetError(

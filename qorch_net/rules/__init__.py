@@ -9,7 +9,7 @@ from qorch_net.rules.guard import (
     make_link_local,
 )
 from qorch_net.rules.match import AddressType, Field, Match, Protocol, State
-from qorch_net.rules.network import make_rules
+from qorch_net.rules.network import find_port_rules, make_rules
 from qorch_net.rules.table import (
     CHAINS,
     RESTORE,
@@ -48,6 +48,7 @@ __all__ = [
     "Table",
     "Verdict",
     "find_guard",
+    "find_port_rules",
     "make_guards",
     "make_link_local",
     "make_rules",

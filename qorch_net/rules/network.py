@@ -60,7 +60,7 @@ def make_rules(plan: NetworkPlan) -> tuple[Rule, ...]:
     return (
         *_input(plan, plan.bridge),
         *_forward(plan, plan.bridge),
-        *_translate_in(plan),
+        *(rule for _, rule, _ in find_port_rules(plan)),
         *_translate_out(plan, plan.bridge),
     )
 
@@ -73,6 +73,22 @@ def find_targets(plan: NetworkPlan) -> Iterator[tuple[PortForward, IpAddress, in
     for forward in plan.forwards:
         if target := plan.find_target(forward):
             yield from ((forward, target, step) for step in range(forward.count))
+
+
+def find_port_rules(plan: NetworkPlan) -> Iterator[tuple[PortForward, Rule, int]]:
+    """Find the rules of forwarded ports, for packets from elsewhere and for the host's own."""
+    for forward, target, step in find_targets(plan):
+        where = daddr(forward.address) if forward.address else TO_THE_HOST
+        matches = (
+            proto(target),
+            where,
+            transport(Transport[forward.proto.name]),
+            dport(forward.host_port + step),
+        )
+        action = Dnat(target, forward.port + step)
+        for chain in ("prerouting", "output"):
+            rule = Rule(subject=plan.name, chain=chain, matches=matches, action=action)
+            yield forward, rule, step
 
 
 def _input(plan: NetworkPlan, bridge: str) -> Iterator[Rule]:
@@ -113,21 +129,6 @@ def _forward(plan: NetworkPlan, bridge: str) -> Iterator[Rule]:
         yield rule(_THEN, _DROP, here)
     if plan.mode is Mode.ISOLATED:
         yield rule(_THEN, _DROP, out)
-
-
-def _translate_in(plan: NetworkPlan) -> Iterator[Rule]:
-    """Forwarded ports, for packets from elsewhere and for the host's own."""
-    for forward, target, step in find_targets(plan):
-        where = daddr(forward.address) if forward.address else TO_THE_HOST
-        matches = (
-            proto(target),
-            where,
-            transport(Transport[forward.proto.name]),
-            dport(forward.host_port + step),
-        )
-        for chain in ("prerouting", "output"):
-            action = Dnat(target, forward.port + step)
-            yield Rule(subject=plan.name, chain=chain, matches=matches, action=action)
 
 
 def _translate_out(plan: NetworkPlan, bridge: str) -> Iterator[Rule]:

@@ -1,15 +1,17 @@
 """dnsmasq's files and leases, without running it."""
 
 from datetime import UTC, datetime
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address, IPv6Interface
 from pathlib import Path
 
+import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from qorch_net.dnsmasq import ActiveLease, find_leases, find_program, make_files, pick_user
 from qorch_net.errors import NetError
+from qorch_net.plan import Dhcp6Range, DhcpOption, Lease, Mode
 
 
 def test_configuration_is_golden(tools):
@@ -29,13 +31,13 @@ def test_configuration_is_golden(tools):
         "domain=lan",
         "local=/lan/",
         "domain-needed",
-        "dhcp-range=192.168.133.100,192.168.133.199,255.255.255.0,1h",
         "dhcp-lease-max=101",
         "dhcp-hostsfile=/run/q/lan/dhcp-hosts",
         "dhcp-leasefile=/run/q/lan/leases",
+        "dhcp-authoritative",
+        "dhcp-range=192.168.133.100,192.168.133.199,255.255.255.0,1h",
         "dhcp-option=option:router,192.168.133.1",
         "dhcp-option=option:dns-server,192.168.133.1",
-        "dhcp-authoritative",
         "no-ping",
         "dhcp-option=option:mtu,1400",
     ]
@@ -48,27 +50,114 @@ def test_without_dhcp_there_is_dns_only(tools):
     assert files["hosts"]
 
 
+def configure(plan):
+    """The lines of a network's configuration."""
+    return make_files(plan, Path("/run/q/lan"), "root")["dnsmasq.conf"].decode().splitlines()
+
+
+def test_isolated_network_leads_nowhere(tools):
+    """No router, no servers to ask, unless the document names some or it reaches a network."""
+    plan = tools.make_plan(mode=Mode.ISOLATED)
+    assert "dhcp-option=option:router" in configure(plan)
+    assert "no-resolv" in configure(plan)
+    reaching = attrs.evolve(plan, reach=("dmz0",), dns=(IPv4Address("10.9.9.9"),))
+    assert "dhcp-option=option:router,192.168.133.1" in configure(reaching)
+    start = configure(reaching).index("no-resolv")
+    assert configure(reaching)[start + 1] == "server=10.9.9.9"
+
+
+@pytest.mark.parametrize(
+    ("changes", "lines"),
+    [
+        ({"ra": True}, ["dhcp-range=fd00:133::,ra-stateless,ra-names,64,1h"]),
+        (
+            {
+                "dhcp6": Dhcp6Range(
+                    start=IPv6Address("fd00:133::9"), end=IPv6Address("fd00:133::99")
+                )
+            },
+            ["dhcp-range=fd00:133::9,fd00:133::99,64,1h"],
+        ),
+        (
+            {
+                "ra": True,
+                "dhcp6": Dhcp6Range(
+                    start=IPv6Address("fd00:133::9"), end=IPv6Address("fd00:133::99")
+                ),
+                "mtu": 1400,
+            },
+            [
+                "dhcp-range=fd00:133::9,fd00:133::99,slaac,64,1h",
+                "ra-param=br,mtu:1400,600",
+            ],
+        ),
+        (
+            {"ra": True, "mode": Mode.ISOLATED},
+            [
+                "dhcp-range=fd00:133::,ra-stateless,ra-names,64,1h",
+                "ra-param=br,600,0",
+            ],
+        ),
+    ],
+)
+def test_ipv6_is_golden(tools, changes, lines):
+    """Router advertisements always; addresses by the guest, by DHCPv6, or both."""
+    gateway6 = IPv6Interface("fd00:133::1/64")
+    found = configure(tools.make_plan(bridge="br", gateway6=gateway6, **changes))
+    start = found.index("enable-ra")
+    assert found[start + 1 :] == [*lines, "dhcp-option=option6:dns-server,[fd00:133::1]"]
+
+
+def test_leases_have_both_addresses(tools):
+    """A machine's IPv6 address is kept for it and its name leads to both."""
+    ips = {"ip": IPv4Address("192.168.133.150"), "ip6": IPv6Address("fd00:133::5")}
+    lease = Lease(mac="52:54:00:00:00:01", name="web", **ips)
+    gateway6 = IPv6Interface("fd00:133::1/64")
+    plan = tools.make_plan(leases=(lease,), gateway6=gateway6)
+    files = make_files(plan, Path("/run/q/lan"), "root")
+    assert files["hosts"] == b"192.168.133.150 web.lan web\nfd00:133::5 web.lan web\n"
+    assert files["dhcp-hosts"] == b"52:54:00:00:00:01,192.168.133.150,[fd00:133::5],web\n"
+
+
+def test_options_are_dnsmasqs_own(tools):
+    """By name, by number, for DHCPv6."""
+    options = tuple(
+        DhcpOption(option=option, value="x") for option in ("ntp-server", "42", "option6:56")
+    )
+    assert configure(tools.make_plan(dhcp_options=options))[-3:] == [
+        "dhcp-option=option:ntp-server,x",
+        "dhcp-option=42,x",
+        "dhcp-option=option6:56,x",
+    ]
+
+
 def test_leases_are_read(tmp_path):
-    """Leases with and without name and end are read; DHCPv6 and broken lines are left out."""
+    """Leases of both families, with and without name and end; broken lines are left out."""
     (tmp_path / "lan").mkdir()
     (tmp_path / "lan" / "leases").write_text(
         "1700000000 52:54:00:00:00:01 192.168.133.150 web 01:52:54:00:00:00:01\n"
         "0 06-52:54:00:00:00:02 192.168.133.151 * *\n"
         "duid 00:01:00:01\n"
-        "1700000000 1 fd00::1 web 00:01\n"
+        "0 1234 fd00::1 web 00:01:00:01:2c:01:02:03:52:54:00:00:00:01\n"
+        "0 T1234 fd00::2 web 00:03:00:01:52:54:00:00:00:01\n"
+        "0 1234 fd00::3 * 00:04:11:22\n"
         "17000"
     )
-    assert find_leases(tmp_path, "lan") == (
-        ActiveLease(
-            mac="52:54:00:00:00:01",
-            ip=IPv4Address("192.168.133.150"),
-            name="web",
-            expires=datetime(2023, 11, 14, 22, 13, 20, tzinfo=UTC),
-        ),
-        ActiveLease(
-            mac="52:54:00:00:00:02", ip=IPv4Address("192.168.133.151"), name=None, expires=None
-        ),
+    first, second, *others = find_leases(tmp_path, "lan")
+    assert first == ActiveLease(
+        mac="52:54:00:00:00:01",
+        ip=IPv4Address("192.168.133.150"),
+        name="web",
+        expires=datetime(2023, 11, 14, 22, 13, 20, tzinfo=UTC),
     )
+    assert second == ActiveLease(
+        mac="52:54:00:00:00:02", ip=IPv4Address("192.168.133.151"), name=None, expires=None
+    )
+    assert [(str(x.ip), x.mac, x.name) for x in others] == [
+        ("fd00::1", "52:54:00:00:00:01", "web"),
+        ("fd00::2", "52:54:00:00:00:01", "web"),
+        ("fd00::3", None, None),
+    ]
     assert find_leases(tmp_path, "dmz") == ()
 
 

@@ -1,12 +1,16 @@
 """What a host does not allow: one clear error with a hint each, the host unchanged."""
 
 import os
+import socket
 import subprocess
+from ipaddress import IPv4Address
 
+import attrs
 import pytest
 
 from qorch_net.errors import NetError
 from qorch_net.network import ensure_network
+from qorch_net.plan import PortForward
 
 pytestmark = pytest.mark.live
 
@@ -62,10 +66,28 @@ def test_foreign_dnsmasq_on_the_address_is_refused(lab, tools):
         while not tools.run("ss", "-Hlnt"):
             assert foreign.poll() is None
         error = refuse(lab, lab.make_plan(), "Address already in use")
-        assert "another DNS or DHCP server" in error.hint
+        assert f"dnsmasq (pid {foreign.pid}) on 0.0.0.0:53/" in error.hint
+        assert "bind-interfaces" in error.hint
     finally:
         foreign.kill()
         foreign.wait()
+
+
+@pytest.mark.parametrize("host", ["", "127.0.0.1", "10.99.0.1"])
+def test_forwarded_port_that_is_taken_is_refused(lab, tools, host):
+    """A port that somebody listens on, on any or one address: who does is named, nothing done."""
+    lab.add_namespace("uplink")
+    tools.run("ip", "addr", "add", "10.99.0.1/24", "dev", "uplink")
+    forward = PortForward(host_port=8080, port=80, name="web")
+    with socket.create_server((host, 8080)):
+        error = refuse(lab, lab.make_plan(forwards=(forward,)), "port 8080/tcp of the host")
+        assert f"(pid {os.getpid()})" in error.message
+    other = attrs.evolve(forward, address=IPv4Address("10.99.0.2"))
+    with socket.create_server(("127.0.0.1", 8080)):  # another address: in nobody's way
+        lab.ensure(lab.make_plan(forwards=(other,)))
+    with socket.create_server(("", 8080)):  # it was ours before
+        lab.ensure(lab.make_plan(forwards=(other,), domain="other"))
+    lab.remove()
 
 
 def in_child(function):

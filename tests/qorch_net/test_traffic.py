@@ -4,69 +4,14 @@ import json
 import socket
 import subprocess
 import time
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from guests import WEB, accept, ask_dhcp, connect, listen, plug, uplink
 
 from qorch_net.dnsmasq import find_leases
 
 pytestmark = pytest.mark.live
-WEB = "52:54:00:00:00:01"
-
-
-def plug(lab, tools, plan, name, mac=WEB):
-    """Put a guest on the network's bridge."""
-    guest = lab.add_namespace(name, mac=mac)
-    tools.run("ip", "link", "set", name, "master", plan.bridge)
-    return guest
-
-
-def ask_dhcp(lab, guest, *options):
-    """Run a DHCP client in the guest, configure eth0 and return what it was told."""
-    script = lab.run_dir.parent / "udhcpc"
-    script.write_text(
-        "#!/bin/sh\n"
-        '[ "$1" = bound ] || exit 0\n'
-        "ip addr add $ip/$mask dev $interface\n"
-        "ip route add default via $router\n"
-        "env\n"
-    )
-    script.chmod(0o755)
-    words = ["busybox", "udhcpc", "-i", "eth0", "-n", "-q", "-f", "-s", str(script), *options]
-    with lab.inside(guest):
-        output = subprocess.run(words, check=True, capture_output=True, text=True).stdout
-    return dict(line.split("=", 1) for line in output.splitlines() if "=" in line)
-
-
-@contextmanager
-def uplink(lab, tools):
-    """A server in another namespace, 10.99.0.2, which knows a way back to the guests."""
-    server = lab.add_namespace("uplink")
-    tools.run("ip", "addr", "add", "10.99.0.1/24", "dev", "uplink")
-    with lab.inside(server):
-        tools.run("ip", "addr", "add", "10.99.0.2/24", "dev", "eth0")
-        tools.run("ip", "route", "add", "192.168.0.0/16", "via", "10.99.0.1")
-    yield server
-
-
-def listen(lab, namespace, port=80):
-    """Listen in a namespace."""
-    with lab.inside(namespace):
-        return socket.create_server(("", port))
-
-
-def accept(listener):
-    """Accept a connection and return the address that it comes from."""
-    connection, peer = listener.accept()
-    connection.close()
-    return peer[0]
-
-
-def connect(lab, namespace, address, port=80, seconds=5.0):
-    """Connect from a namespace; TimeoutError if nothing answers."""
-    with lab.inside(namespace):
-        return socket.create_connection((address, port), timeout=seconds)
 
 
 def test_dhcp_gives_the_fixed_lease_at_once(lab, tools):

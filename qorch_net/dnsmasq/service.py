@@ -9,21 +9,32 @@ which bounds what a guest can make it write.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shlex
 import shutil
 import signal
 import subprocess
 from contextlib import suppress
-from datetime import UTC, datetime
-from ipaddress import AddressValueError, IPv4Address
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import attrs
 
+from qorch_net.dnsmasq.config import (
+    CONFIG,
+    DHCP_HOSTS,
+    HOSTS,
+    LEASES,
+    LOADED,
+    PID,
+    Files,
+    make_digest,
+    make_loaded,
+)
+from qorch_net.dnsmasq.leases import ActiveLease, drop_stale, is_stale, parse_leases
 from qorch_net.errors import NetError
+from qorch_net.listeners import describe, find_listeners
+from qorch_net.plan import Transport
 from qorch_net.process import (
     CAP_SYS_PTRACE,
     VARIABLE,
@@ -37,26 +48,18 @@ from qorch_net.process import (
 )
 
 if TYPE_CHECKING:
-    from qorch_net.plan import Lease, Mark, NetworkPlan
+    from qorch_net.plan import Lease, Mark
 
-_CONFIG, _HOSTS, _DHCP_HOSTS, _LOADED = "dnsmasq.conf", "hosts", "dhcp-hosts", "loaded"
-_LEASES, _PID = "leases", "pid"
-_OURS: Final = (_CONFIG, _HOSTS, _DHCP_HOSTS, _LOADED)
+_OURS: Final = (CONFIG, HOSTS, DHCP_HOSTS, LOADED)
 _ADDRESS_IN_USE: Final = 2  # EC_BADNET in dnsmasq.h
+_PORTS: Final = (
+    (Transport.UDP, 53),
+    (Transport.TCP, 53),
+    (Transport.UDP, 67),
+    (Transport.UDP, 547),
+)
 _SECONDS_TO_START: Final = 15
 _INSTALL: Final = "apt-get install dnsmasq-base"
-
-Files = dict[str, bytes]
-
-
-@attrs.frozen(kw_only=True)
-class ActiveLease:
-    """An address that a guest holds. `expires` None: never."""
-
-    mac: str
-    ip: IPv4Address
-    name: str | None
-    expires: datetime | None
 
 
 @attrs.frozen(kw_only=True)
@@ -94,7 +97,7 @@ class Service:
 
     def remove_files(self) -> None:
         """Remove the directory with all that we and dnsmasq wrote; a stranger's file stays."""
-        for name in (*_OURS, _LEASES, _PID):
+        for name in (*_OURS, LEASES, PID):
             (self.directory / name).unlink(missing_ok=True)
             (self.directory / f"{name}.new").unlink(missing_ok=True)
         with suppress(OSError):
@@ -108,9 +111,9 @@ class Service:
         `lock` is a file descriptor to be held until the new process carries its mark.
         """
         files = self.find_files()
-        loaded = files.get(_LOADED, b"").split()
+        loaded = files.get(LOADED, b"").split()
         stale = self._has_stale(leases)
-        if is_sound(running) and loaded[:1] == [_digest(files, _CONFIG)] and not stale:
+        if is_sound(running) and loaded[:1] == [make_digest(files, CONFIG)] and not stale:
             send_signal(running[0].pid, self.mark, signal.SIGHUP)
         else:
             if running:
@@ -121,14 +124,18 @@ class Service:
         self._write_each(make_loaded(files))
 
     def _start(self, lock: int) -> None:
-        words = [self.program, f"--conf-file={self.directory / _CONFIG}"]
+        words = [self.program, f"--conf-file={self.directory / CONFIG}"]
         status, said = self._launch(words, lock)
         if status == _ADDRESS_IN_USE:
             # One that was killed a moment ago has lost its mark before it gives up its sockets.
             wait_exiting(Path(self.program).name)
             status, said = self._launch(words, lock)
+        if status == _ADDRESS_IN_USE:
+            raise NetError(f"dnsmasq of {self.mark.label} cannot start: {said}", _blame())
         if status:
-            raise NetError(f"{shlex.join(words)} failed: {said}", _hint(status))
+            raise NetError(
+                f"{shlex.join(words)} failed: {said}", "run the line by hand to see more"
+            )
 
     def _launch(self, words: list[str], lock: int) -> tuple[int, str]:
         """Run dnsmasq until it is a daemon; give its exit status and what it said."""
@@ -157,13 +164,12 @@ class Service:
             _write(self.directory / name, content)
 
     def _has_stale(self, leases: tuple[Lease, ...]) -> bool:
-        return any(_is_stale(active, leases) for active in _read_leases(self.directory / _LEASES))
+        return any(is_stale(active, leases) for active in _read_leases(self.directory))
 
     def _drop_stale(self, leases: tuple[Lease, ...]) -> None:
-        path = self.directory / _LEASES
-        lines = path.read_text(errors="surrogateescape").splitlines(keepends=True)
-        kept = [x for x in lines if not (lease := _parse(x)) or not _is_stale(lease, leases)]
-        _write(path, "".join(kept).encode(errors="surrogateescape"))
+        path = self.directory / LEASES
+        text = drop_stale(path.read_text(errors="surrogateescape"), leases)
+        _write(path, text.encode(errors="surrogateescape"))
 
 
 def find_program(program: Path | str) -> str:
@@ -182,23 +188,7 @@ def find_dnsmasq(owner: str) -> dict[str, int]:
 
 def find_leases(run_dir: Path, network: str) -> tuple[ActiveLease, ...]:
     """Find the leases that dnsmasq has given to the guests of a network."""
-    return _read_leases(run_dir / network / _LEASES)
-
-
-def make_files(plan: NetworkPlan, directory: Path, user: str) -> Files:
-    """Make the configuration of a network's dnsmasq, ready to be written."""
-    names = [f"{x.ip} {x.name}.{plan.domain} {x.name}" for x in plan.leases]
-    hosts = [f"{x.mac},{x.ip},{x.name}" for x in plan.leases]
-    return {
-        _CONFIG: _lines(_make_config(plan, directory, user)),
-        _HOSTS: _lines(names),
-        _DHCP_HOSTS: _lines(hosts),
-    }
-
-
-def make_loaded(files: Files) -> Files:
-    """Make the note that dnsmasq works with these files."""
-    return {_LOADED: b"%s %s\n" % (_digest(files, _CONFIG), _digest(files, _HOSTS, _DHCP_HOSTS))}
+    return _read_leases(run_dir / network)
 
 
 def is_sound(running: list[Process]) -> bool:
@@ -218,43 +208,14 @@ def pick_user(directory: Path) -> str:
     return "nobody" if everyone and everybody_mapped and sees else "root"
 
 
-def _make_config(plan: NetworkPlan, directory: Path, user: str) -> list[str]:
-    gateway = plan.gateway
-    lines = [
-        f"# qorch {plan.mark}",
-        f"interface={plan.bridge}",
-        "except-interface=lo",
-        "bind-dynamic",  # on this bridge only, also for what arrives elsewhere for its address
-        f"user={user}",
-        f"pid-file={directory / _PID}",
-        "no-hosts",
-        f"addn-hosts={directory / _HOSTS}",
-        f"domain={plan.domain}",
-        f"local=/{plan.domain}/",
-        "domain-needed",
-    ]
-    if plan.dhcp and gateway:
-        lines += [
-            f"dhcp-range={plan.dhcp.start},{plan.dhcp.end},{gateway.netmask},1h",
-            f"dhcp-lease-max={len(plan.dhcp) + len(plan.leases)}",
-            f"dhcp-hostsfile={directory / _DHCP_HOSTS}",
-            f"dhcp-leasefile={directory / _LEASES}",
-            f"dhcp-option=option:router,{gateway.ip}",
-            f"dhcp-option=option:dns-server,{gateway.ip}",
-            "dhcp-authoritative",
-            "no-ping",  # a ping before each offer costs the guest 3 s
-        ]
-        lines += [f"dhcp-option=option:mtu,{plan.mtu}"] if plan.mtu else []
-    return lines
-
-
-def _hint(status: int) -> str:
-    if status == _ADDRESS_IN_USE:
-        return (
-            "another DNS or DHCP server holds the address: `ss -lntup` names it; "
-            "let it listen on its own interfaces only (dnsmasq: bind-interfaces)"
-        )
-    return "run the line by hand to see more"
+def _blame() -> str:
+    """Name who holds the ports on every address: one that binds its own is in nobody's way."""
+    found = [x for x in find_listeners(_PORTS) if x.address.is_unspecified]
+    holders = sorted({describe(listener) for listener in found})
+    cure = "let it listen on its own interfaces only (dnsmasq: bind-interfaces)"
+    if not holders:
+        return f"another DNS or DHCP server holds the address: `ss -lntup` names it; {cure}"
+    return f"another DNS or DHCP server holds the address: {', '.join(holders)}; {cure}"
 
 
 def _without_children(processes: list[Process]) -> list[Process]:
@@ -262,39 +223,11 @@ def _without_children(processes: list[Process]) -> list[Process]:
     return [process for process in processes if process.parent not in pids]
 
 
-def _is_stale(active: ActiveLease, leases: tuple[Lease, ...]) -> bool:
-    return any((active.ip == x.ip) != (active.mac == x.mac) for x in leases)
-
-
-def _read_leases(path: Path) -> tuple[ActiveLease, ...]:
+def _read_leases(directory: Path) -> tuple[ActiveLease, ...]:
     try:
-        lines = path.read_text(errors="replace").splitlines()
+        return parse_leases((directory / LEASES).read_text(errors="replace"))
     except FileNotFoundError:
         return ()
-    return tuple(lease for line in lines if (lease := _parse(line)))
-
-
-def _parse(line: str) -> ActiveLease | None:
-    """Read `expiry MAC address name client-id`; None for what is no IPv4 lease (`duid …`)."""
-    try:
-        expiry, mac, ip, name, *_ = line.split()
-        return ActiveLease(
-            mac=mac.rpartition("-")[2],  # `06-…` for other hardware than Ethernet
-            ip=IPv4Address(ip),
-            name=None if name == "*" else name,
-            expires=datetime.fromtimestamp(int(expiry), UTC) if expiry != "0" else None,
-        )
-    except (ValueError, AddressValueError, OverflowError, OSError):
-        return None
-
-
-def _digest(files: Files, *names: str) -> bytes:
-    contents = b"\0".join(files.get(name, b"") for name in names)
-    return hashlib.sha256(contents).hexdigest().encode()
-
-
-def _lines(lines: list[str]) -> bytes:
-    return "".join(f"{line}\n" for line in lines).encode()
 
 
 def _write(path: Path, content: bytes) -> None:
