@@ -44,7 +44,7 @@ LAYERS = [  # lowest first
     still("qorch_net.check", "qorch_net.expressions"),
     still("qorch_net.dnsmasq.config", "qorch_net.dnsmasq.leases"),
     moving("qorch_net.netlink", "qorch_net.process", "qorch_net.forwarding", "qorch_net.sysctl"),
-    moving("qorch_net.listeners", "qorch_net.managers"),
+    moving("qorch_net.listeners", "qorch_net.managers", "qorch_net.watch"),
     moving("qorch_net.dnsmasq", "qorch_net.enslave", "qorch_net.probe", "qorch_net.tap"),
     moving("qorch_net.filter", "qorch_net.interfaces"),
     moving("qorch_net.network"),

@@ -23,6 +23,7 @@ from qorch.supervisor.events import Events
 from qorch.supervisor.tasks import Tasks, from_thread, shielded
 from qorch.units import Name
 from qorch_net.errors import NetError
+from qorch_net.plan import NetworkPlan
 
 _RESTART_DELAY = 1.0  # seconds before a dnsmasq that died is started again
 
@@ -39,6 +40,7 @@ class Networks:
     _events: Events
     defined: dict[Name, NetworkDefinition] = attrs.field(factory=dict, init=False)
     up: dict[Name, object] = attrs.field(factory=dict, init=False)  # a token for each time up
+    _notes: frozenset[str] = attrs.field(default=frozenset(), init=False)
     _turn: trio.Lock = attrs.field(factory=trio.Lock, init=False)
 
     def put(self, name: Name, definition: NetworkDefinition | None) -> None:
@@ -78,7 +80,37 @@ class Networks:
             elif name in self.up:
                 await self.ensure(name, report)
 
+    async def repair_rules(self) -> None:
+        """Compare the rules of all networks that are up with what they should be. Raises NetError.
+
+        What is to be put back with the last network is remembered: a flush takes its notes away.
+        """
+        from qorch_net.network import apply_rules  # noqa: PLC0415
+
+        async with self._turn:
+            plans = [self._plan(name) for name in self.up]
+            if not plans:
+                self._notes = frozenset()
+                return
+            repair = await trio.to_thread.run_sync(
+                functools.partial(apply_rules, self.state.owner, plans, notes=self._notes)
+            )
+            self._notes = repair.notes
+        for name in self.up if repair.done else ():
+            self._emit("NETWORK_REPAIRED", name, step=", ".join(repair.done))
+
+    def tell_broken(self, error: NetError) -> None:
+        """Say that the rules could not be repaired."""
+        for name in self.up:
+            self._emit("NETWORK_BROKEN", name, error=error.message)
+
+    def _plan(self, name: Name) -> NetworkPlan:
+        return add_leases(self.defined[name].plan, self._machines.plans)
+
     def _start_watch(self, name: Name) -> None:
+        if not self.defined[name].plan.mode.is_served:
+            return  # it has no dnsmasq
+
         async def repair() -> None:
             try:
                 await self.ensure(name, functools.partial(self._note_repair, name))
@@ -97,7 +129,7 @@ class Networks:
         """Bring a network up, or make it as it is defined now. Raises NetError."""
         from qorch_net.network import ensure_network  # noqa: PLC0415  pyroute2: 120 ms
 
-        plan = add_leases(self.defined[name].plan, self._machines.plans)
+        plan = self._plan(name)
         run_dir = self.state.run / "network"
         run_dir.mkdir(parents=True, exist_ok=True)
 

@@ -22,6 +22,7 @@ from qorch.supervisor.definitions import Definitions
 from qorch.supervisor.events import Events
 from qorch.supervisor.machines import Machines
 from qorch.supervisor.networks import Networks
+from qorch.supervisor.rules import watch_rules
 from qorch.supervisor.tasks import Task, Tasks
 
 
@@ -45,11 +46,12 @@ async def open_supervisor(
     elif isinstance(state, Path):
         state = StateDir.from_directory(state)
     send, receive = trio.open_memory_channel[Task](100_000)
-    supervisor = _make_supervisor(state, transcripts, send)
+    supervisor, networks = _make_supervisor(state, transcripts, send)
     with _hold(state, lock):
         state.default_pool.parent.mkdir(parents=True, exist_ok=True)
         async with open_nursery() as nursery:
             await nursery.start(_run_tasks, receive)
+            await nursery.start(watch_rules, networks)
             await supervisor.adopt(report)
             yield supervisor
             nursery.cancel_scope.cancel()
@@ -57,17 +59,13 @@ async def open_supervisor(
 
 def _make_supervisor(
     state: StateDir, transcripts: Callable[[str], Transcript] | None, tasks: Tasks
-) -> Supervisor:
+) -> tuple[Supervisor, Networks]:
     qemu = Path(shutil.which("qemu-system-x86_64") or "qemu-system-x86_64")
     store, events = Store(state), Events()
     definitions = Definitions(store)
-    return Supervisor(
-        state,
-        definitions,
-        Machines(state, qemu, transcripts, tasks, store, definitions, events),
-        Networks(state, Path("dnsmasq"), tasks, store, definitions, events),
-        events,
-    )
+    machines = Machines(state, qemu, transcripts, tasks, store, definitions, events)
+    networks = Networks(state, Path("dnsmasq"), tasks, store, definitions, events)
+    return Supervisor(state, definitions, machines, networks, events), networks
 
 
 async def _run_tasks(

@@ -56,6 +56,30 @@ def test_dnsmasq_is_started_again(qorch_host: Host, bios_disk: Path) -> None:
     assert qorch_host.machine("web").show()["state"] == "running"
 
 
+@pytest.mark.parametrize(
+    "command", ["flush ruleset", "delete table inet {}", "flush table inet {}"]
+)
+def test_rules_are_put_back(qorch_host: Host, command: str) -> None:
+    """Rules that somebody else flushes are back, and all ends clean; own changes are no event."""
+    text = '[network.lan]\nsubnet = "192.168.150.0/24"\n'
+    with qorch_host.client.open_events() as events:
+        qorch_host.up(text, wait=None)
+        table = f"qorch-{qorch_host.state.owner}"
+        before = qorch_host.run("nft", "list", "ruleset").stdout
+        assert "192.168.150.0/24" in before
+        qorch_host.run("nft", *command.format(table).split())
+        event = next(events)
+        assert (event["event"], event["network"], event["step"]) == (
+            "NETWORK_REPAIRED",
+            "lan",
+            "rules",
+        )
+        assert qorch_host.run("nft", "list", "ruleset").stdout == before
+        qorch_host.down(text)
+    assert qorch_host.find_leftovers() == []
+    assert qorch_host.run("cat", "/proc/sys/net/ipv4/ip_forward").stdout == "0\n"
+
+
 def test_builtin_network_goes_with_its_last_machine(
     qorch_host: Host, bios: Path, tmp_path: Path
 ) -> None:
