@@ -95,6 +95,7 @@ _PLAIN_FORMS: dict[type, Callable[[object, Any], Any]] = {
 SHORT_FORMS = {  # `memory = "1GiB"` for `memory = { size = "1GiB" }`
     "BalloonSpec": "enabled",
     "ChardevSpec": "type",
+    "DhcpSpec": "enabled",
     "DisplaySpec": "type",
     "FirmwareSpec": "type",
     "MemorySpec": "size",

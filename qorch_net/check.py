@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from qorch_net.errors import NetError
 from qorch_net.plan import Mode
+from qorch_net.uplink import Note
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -49,16 +50,30 @@ def check_network(plan: NetworkPlan, host: HostNetwork, *, coming: Collection[st
 
 def _check_bridge_name(plan: NetworkPlan, host: HostNetwork) -> None:
     for link in host.find_marked(plan.mark):
-        if link.kind == "bridge" and link.name != plan.bridge:
+        wanted = plan.bridge if link.kind == "bridge" else plan.subinterface
+        if link.name != wanted:
             raise NetError(
-                f"the network {plan.name} is up on bridge {link.name}, not {plan.bridge}",
-                "take the network down before its bridge gets another name",
+                f"the network {plan.name} is up on {link.kind} {link.name}, not {wanted}",
+                "take the network down before that changes",
             )
     taken = host.find_link(plan.bridge or "")
-    if taken and not host.find_bridge(plan):
+    if found := host.find_bridge(plan):
+        _check_same_uplink(plan, found)
+    elif taken:
         raise NetError(
             f"the bridge name {plan.bridge} is taken: {_describe(taken)}",
             "choose another bridge name",
+        )
+
+
+def _check_same_uplink(plan: NetworkPlan, bridge: Link) -> None:
+    """A bridge with the host's addresses on it must not become another one."""
+    note = Note.from_alias(bridge.alias)
+    if (note.uplink if note else None) != plan.enslaved:
+        raise NetError(
+            f"the network {plan.name} is up "
+            + (f"around {note.uplink}" if note else "without an uplink"),
+            "take the network down before its uplink changes",
         )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import attrs
 
 from qorch.facts import Facts
-from qorch.plan.networks import is_up, same_network
+from qorch.plan.networks import describe_network, is_up, same_network
 from qorch.plan.values import Defined, MachinePlan, Plan
 from qorch.spec import Spec
 from qorch.units import Name
@@ -44,7 +44,7 @@ def make_removals(spec: Spec, defined: Defined, running: Collection[Name]) -> li
         if name in defined.machines
     ]
     networks = [
-        Change("remove", "network", name, f"bridge {defined.networks[name].bridge}")
+        Change("remove", "network", name, describe_network(defined.networks[name]))
         for name in spec.networks
         if name in defined.networks
     ]
@@ -54,7 +54,7 @@ def make_removals(spec: Spec, defined: Defined, running: Collection[Name]) -> li
 def _networks(plan: Plan, facts: Facts, defined: Defined) -> Iterator[Change]:
     for name, network in plan.networks.items():
         kept = defined.networks.get(name)
-        detail = f"bridge {network.bridge}, {network.mode.value} {network.subnet}"
+        detail = describe_network(network)
         if kept is None or not is_up(kept, facts):
             yield Change("create", "network", name, detail)
         elif not same_network(kept, network):

@@ -111,7 +111,9 @@ from qorch.spec.memory import (
 )
 from qorch.spec.network import (
     DEFAULT_NETWORK,
+    Dhcp6Spec,
     DhcpSpec,
+    ForwardSpec,
     NetworkSpec,
 )
 from qorch.spec.nic import (
@@ -164,6 +166,7 @@ __all__ = [
     "CredentialSpec",
     "CryptoSpec",
     "DetectZeroes",
+    "Dhcp6Spec",
     "DhcpSpec",
     "Discard",
     "DiskBus",
@@ -175,6 +178,7 @@ __all__ = [
     "FeaturesSpec",
     "FirmwareSpec",
     "FirmwareType",
+    "ForwardSpec",
     "FwCfgSpec",
     "GenidSpec",
     "GeometrySpec",

@@ -138,7 +138,8 @@ def test_a_value_of_the_wrong_type_is_refused(line, path, message):
         ("[vm.web]\ncpus = 2\ncpu.count = 2", "vm.web", "say the same thing"),
         ('[network.lan]\nmode = "nta"', "network.lan.mode", "'nta' is none of nat"),
         ('[network.lan]\nsubnet = "10.0.0.1/24"', "network.lan.subnet", "not an IPv4 subnet"),
-        ('[network.lan]\ndhcp.end = "10.0.0.9"', "network.lan.dhcp.start", "is missing"),
+        ('[network.lan]\nforward = [{ vm = "a" }]', "network.lan.forward[0].host_port", "missing"),
+        ("[network.lan]\ndhcp = 3", "network.lan.dhcp.enabled", "not true or false"),
     ],
 )
 def test_a_table_that_is_none_or_lacks_something_is_refused(text, path, message):

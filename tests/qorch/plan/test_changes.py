@@ -135,7 +135,7 @@ def test_down_removes_what_the_file_defines_and_what_is_there():
     changes = [attrs.astuple(change) for change in make_removals(spec, defined, ["web"])]
     assert changes == [
         ("remove", "vm", "web", "stop, remove"),
-        ("remove", "network", "lan", f"bridge {bridge}"),
+        ("remove", "network", "lan", f"bridge {bridge}, nat 10.9.0.0/24"),
     ]
     assert make_removals(spec, Defined(), []) == []
     assert make_removals(spec, defined, [])[0].detail == "remove"
