@@ -5,6 +5,7 @@ What the host lacks does not matter: the words are for a host that has it.
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 from qorch.argv import make_argv
@@ -36,7 +37,7 @@ def make_words(
     machine = plan.machines.get(Name(name))
     if machine is None:
         raise NotFoundError(f"{file} has no machine {name!r}", f"it has {', '.join(spec.vms)}")
-    words = make_argv(machine, Handles.from_numbers(machine), plan.qemu)
+    words = make_argv(machine, Handles.from_numbers(machine, now=int(time.time())), plan.qemu)
     return list(words), [note for note in plan.notes if _is_about(note, name)]
 
 

@@ -49,6 +49,22 @@ class File:
     error: str | None = None
 
 
+@attrs.frozen
+class PageCount:
+    """How many huge pages of one size the host can have, and how many of them are free."""
+
+    total: int
+    free: int
+
+
+@attrs.frozen(kw_only=True)
+class HugePages:
+    """The host's huge pages by their size in bytes; `default` is what no size given means."""
+
+    default: int = 2 << 20
+    pages: Mapping[int, PageCount] = attrs.field(factory=dict)
+
+
 @attrs.frozen(kw_only=True)
 class Facts:
     """The host as one plan sees it."""
@@ -62,6 +78,7 @@ class Facts:
     images: Mapping[Path, Image]
     files: Mapping[Path, File]
     volumes: frozenset[Path]
+    hugepages: HugePages = HugePages()
 
     @property
     def owner(self) -> str:

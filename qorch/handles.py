@@ -15,7 +15,8 @@ class Handles:
     """File descriptor numbers.
 
     Listening sockets for monitors, the console, and further ports by their id; the console's log;
-    and a tap per network card.
+    a tap per network card; and what credentials are read from. `now` is the time of the start in
+    seconds since the epoch, for clocks that differ from the host's.
     """
 
     qmp: int
@@ -24,9 +25,13 @@ class Handles:
     console_log: int
     taps: Mapping[str, int]
     sockets: Mapping[str, int] = attrs.field(factory=dict)
+    credentials: Mapping[str, int] = attrs.field(factory=dict)
+    now: int = 0
 
     @classmethod
-    def from_numbers(cls, plan: MachinePlan, numbers: Iterator[int] | None = None) -> Handles:
+    def from_numbers(
+        cls, plan: MachinePlan, numbers: Iterator[int] | None = None, now: int = 0
+    ) -> Handles:
         """Stand-ins that no file is behind: for showing a command line."""
         numbers = numbers or count(3)
         return cls(
@@ -35,6 +40,8 @@ class Handles:
             console=next(numbers),
             console_log=next(numbers),
             taps={nic.id: next(numbers) for nic in plan.nics},
+            credentials={item.name: next(numbers) for item in plan.credentials},
+            now=now,
             sockets={name: next(numbers) for name in plan.sockets},
         )
 
@@ -45,4 +52,5 @@ class Handles:
             *(self.qmp, self.monitor, self.console, self.console_log),
             *self.taps.values(),
             *self.sockets.values(),
+            *self.credentials.values(),
         )

@@ -162,12 +162,28 @@ class Machine:
             raise MachineError(f"the QEMU of {self.plan.name} says its UUID is {uuid}")
         vcpus = await self.monitor.execute("query-cpus-fast")
         self.vcpus = tuple(Vcpu(vcpu["cpu-index"], vcpu["thread-id"]) for vcpu in vcpus)
-        for vcpu, cpus in zip(self.vcpus, self.plan.pin, strict=False):
-            self.process.set_affinity(vcpu.thread_id, cpus)
+        await self._pin()
         await self._ask_status()
         if self.status == "prelaunch":
             await self.monitor.execute("cont")
             await self._ask_status()
+
+    async def _pin(self) -> None:
+        """Pin vCPUs, I/O threads, and all other threads of QEMU, each to its own host CPUs."""
+        spec = self.plan.cpu.spec
+        pins = {thread.id: thread.pin for thread in self.plan.iothreads if thread.pin is not None}
+        threads = {}
+        if self.plan.iothreads and (pins or spec.emulator_pin is not None):
+            found = await self.monitor.execute("query-iothreads")
+            threads = {thread["id"]: thread["thread-id"] for thread in found}
+        if spec.emulator_pin is not None:
+            special = {vcpu.thread_id for vcpu in self.vcpus} | set(threads.values())
+            for thread in set(self.process.find_threads()) - special:
+                self.process.set_affinity(thread, spec.emulator_pin)
+        for vcpu, cpus in zip(self.vcpus, spec.pin, strict=False):
+            self.process.set_affinity(vcpu.thread_id, cpus)
+        for name, cpus in pins.items():
+            self.process.set_affinity(threads[name], cpus)
 
     async def _watch(self) -> None:
         async with trio.open_nursery() as nursery:

@@ -8,8 +8,9 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
-from qorch.facts import Facts, File, Image, Kvm
+from qorch.facts import Facts, File, HugePages, Image, Kvm, PageCount
 from qorch.paths import StateDir
+from qorch.plan.files import name_files, name_text_files
 from qorch.plan.storage import plan_pools
 from qorch.spec import DiskSpec, Spec, VolumeSpec
 from qorch_net.host import HostNetwork
@@ -19,7 +20,7 @@ from qorch_storage.info import ImageInfo
 from qorch_storage.plan import ImageFormat, find_format
 
 PROGRAMS = ("qemu-system-x86_64", "qemu-img", "dnsmasq")
-_KEY_FILE_MAX = 1 << 16  # bytes; an authorized_keys file is a few KiB
+_TEXT_MAX = 1 << 20  # bytes; a seed is small
 
 
 def probe(spec: Spec, state: StateDir) -> Facts:
@@ -34,6 +35,7 @@ def probe(spec: Spec, state: StateDir) -> Facts:
         images=dict(_find_images(spec)),
         files=dict(_find_files(spec)),
         volumes=_find_volumes(spec, state),
+        hugepages=find_hugepages() if _uses_hugepages(spec) else HugePages(),
     )
 
 
@@ -59,6 +61,36 @@ def find_kvm(device: Path = Path("/dev/kvm"), cpuinfo: Path = Path("/proc/cpuinf
         (line for line in cpuinfo.read_text().splitlines() if line.startswith("flags")), ""
     ).split()
     return Kvm(error=None, hardware="vmx" in flags or "svm" in flags)
+
+
+def find_hugepages(
+    meminfo: Path = Path("/proc/meminfo"), sizes: Path = Path("/sys/kernel/mm/hugepages")
+) -> HugePages:
+    """Huge pages by size; those that the kernel may make on demand count as total and free."""
+    words = [line.split() for line in meminfo.read_text().splitlines()]
+    default = next((int(line[1]) << 10 for line in words if line[0] == "Hugepagesize:"), 2 << 20)
+    pages = {}
+    for entry in sizes.iterdir() if sizes.is_dir() else ():
+        kib = int(entry.name.removeprefix("hugepages-").removesuffix("kB"))
+        total, free, extra, surplus = (
+            int((entry / f"{name}_hugepages").read_text())
+            for name in ("nr", "free", "nr_overcommit", "surplus")
+        )
+        room = max(0, extra - surplus)
+        pages[kib << 10] = PageCount(total=total + room, free=free + room)
+    return HugePages(default=default, pages=pages)
+
+
+def _uses_hugepages(spec: Spec) -> bool:
+    return any(
+        backend.hugepages
+        for vm in spec.vms.values()
+        for backend in (
+            vm.memory.backend,
+            *(cell.backend for cell in vm.numa),
+            *(device.backend for device in vm.memory.devices),
+        )
+    )
 
 
 def _find_network(spec: Spec) -> HostNetwork:
@@ -100,15 +132,11 @@ def _named_images(spec: Spec) -> Iterator[tuple[Path, ImageFormat | None]]:
 
 def _find_files(spec: Spec) -> Iterator[tuple[Path, File]]:
     for vm in spec.vms.values():
-        for path in (vm.kernel, vm.initrd):
-            if path is not None:
-                yield path, _find_file(path, content=False)
+        yield from ((path, _find_file(path, content=False)) for path in name_files(vm).values())
+        yield from ((path, _find_file(path, content=True)) for path in name_text_files(vm).values())
         for share in vm.shares:
             if share.path is not None:
                 yield share.path, _find_directory(share.path)
-        for user in vm.cloud_init.users if vm.cloud_init else ():
-            for path in user.ssh_key_files:
-                yield path, _find_file(path, content=True)
 
 
 def _find_directory(path: Path) -> File:
@@ -122,7 +150,7 @@ def _find_directory(path: Path) -> File:
 def _find_file(path: Path, *, content: bool) -> File:
     try:
         with path.open("rb") as file:
-            data = file.read(_KEY_FILE_MAX if content else 1)
+            data = file.read(_TEXT_MAX if content else 1)
         return File(text=data.decode() if content else None)
     except UnicodeDecodeError:
         return File(error=f"{path} is not a text file")

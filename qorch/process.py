@@ -73,6 +73,13 @@ class Process:
         except (psutil.Error, OSError, ValueError) as error:
             raise MachineError(f"thread {thread} cannot be pinned: {error}") from error
 
+    def find_threads(self) -> list[int]:
+        """The ids of its threads; none if it is gone."""
+        try:
+            return [thread.id for thread in psutil.Process(self.pid).threads()]
+        except psutil.NoSuchProcess:
+            return []
+
     def find_affinity(self, thread: int) -> list[int]:
         """The host CPUs a thread may run on; empty if it is gone."""
         try:

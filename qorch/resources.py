@@ -6,8 +6,10 @@ QEMU has inherited is closed on our side, so that it is gone with QEMU.
 
 from __future__ import annotations
 
+import base64
 import fcntl
 import os
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -55,7 +57,7 @@ def start_qemu(
         with _open_handles(plan, state, report) as (handles, lock), _open_log(data) as output:
             report("start qemu")
             process = start_process(
-                make_argv(plan, handles, qemu),
+                make_argv(plan, handles, plan.emulator or qemu),
                 mark=plan.mark,
                 fds=(*handles.fds, lock),
                 output=output,
@@ -101,9 +103,24 @@ def _open_handles(
             console=console,
             console_log=log,
             taps=taps,
+            credentials=dict(_open_credentials(stack, plan)),
+            now=int(time.time()),
             sockets=dict(zip(plan.sockets, ports, strict=True)),
         )
         yield handles, lock
+
+
+def _open_credentials(stack: ExitStack, plan: MachinePlan) -> Iterator[tuple[str, int]]:
+    """Secrets are kept in memory that only QEMU inherits, as systemd reads them of SMBIOS."""
+    for item in plan.credentials:
+        try:
+            content = base64.b64encode(item.file.read_bytes())
+        except OSError as error:
+            raise MachineError(f"credential {item.name}: {item.file}: {error.strerror}") from error
+        fd = os.memfd_create(f"qorch-{item.name}", os.MFD_CLOEXEC)
+        stack.callback(os.close, fd)
+        os.write(fd, b"io.systemd.credential.binary:%s=%s" % (item.name.encode(), content))
+        yield item.name, fd
 
 
 def _open_tap(stack: ExitStack, tap: TapPlan, report: StepReport) -> int:

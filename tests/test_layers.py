@@ -88,6 +88,7 @@ STILL_MAY = {  # pure functions in modules that are not
     ("qorch_net.dnsmasq.leases", "datetime"): "datetime.fromtimestamp",
     ("qorch_net.expressions", "sys"): "sys.byteorder",
     ("qorch_net.sockets", "sys"): "sys.byteorder",
+    ("qorch.argv.machine", "datetime"): "times that are given",
 }
 ONLY_IN = {  # a library is known in one place
     "asyncio": (),

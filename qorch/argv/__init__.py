@@ -8,9 +8,18 @@ from pathlib import Path
 from qorch.argv.channels import make_channels
 from qorch.argv.devices import make_balloon, make_ports, make_rng
 from qorch.argv.disks import make_disk, make_seed
-from qorch.argv.machine import make_base, make_console, make_monitors
+from qorch.argv.machine import (
+    make_base,
+    make_console,
+    make_cpu_devices,
+    make_iothreads,
+    make_monitors,
+    make_own_words,
+)
+from qorch.argv.memory import make_memory_device
 from qorch.argv.nics import make_nic
 from qorch.argv.shares import make_share
+from qorch.argv.tables import make_tables
 from qorch.handles import Handles
 from qorch.plan import MachinePlan
 from qorch.switch import Switch
@@ -26,7 +35,10 @@ def make_argv(plan: MachinePlan, handles: Handles, qemu: Path) -> tuple[str, ...
 
 def make_switches(plan: MachinePlan, handles: Handles) -> Iterator[Switch]:
     """The switches in the order QEMU needs: back ends before front ends, buses before devices."""
-    yield from make_base(plan)
+    yield from make_base(plan, handles)
+    yield from make_tables(plan, handles)
+    yield from make_iothreads(plan)
+    yield from make_cpu_devices(plan)
     yield from make_monitors(handles)
     yield from make_ports(plan)
     yield from make_console(handles)
@@ -40,3 +52,6 @@ def make_switches(plan: MachinePlan, handles: Handles) -> Iterator[Switch]:
         yield from make_share(plan, share)
     yield from make_rng(plan)
     yield from make_balloon(plan)
+    for device in plan.memory.devices:
+        yield from make_memory_device(plan, device)
+    yield from make_own_words(plan)

@@ -7,7 +7,10 @@ from collections.abc import Iterator
 
 import attrs
 
+from qorch.check.board import find_board_problems
+from qorch.check.cpu import find_cpu_problems
 from qorch.check.disk import find_disk_problems
+from qorch.check.memory import find_memory_problems
 from qorch.check.share import find_share_problems
 from qorch.errors import Problem
 from qorch.spec import MachineSpec, ReadySpec
@@ -15,7 +18,9 @@ from qorch.spec import MachineSpec, ReadySpec
 
 def find_machine_problems(vm: MachineSpec) -> Iterator[Problem]:
     """What is wrong with a machine; paths start below it."""
-    yield from _cpu_and_memory(vm)
+    yield from find_board_problems(vm)
+    yield from find_cpu_problems(vm)
+    yield from find_memory_problems(vm)
     if not vm.disks and vm.kernel is None:
         yield Problem("", "has nothing to boot from", "give it a [[disk]] or a kernel")
     for key in ("initrd", "append"):
@@ -26,19 +31,6 @@ def find_machine_problems(vm: MachineSpec) -> Iterator[Problem]:
             yield attrs.evolve(problem, path=f".disk[{index}]{problem.path}")
     yield from find_share_problems(vm)
     yield from _ready(vm.ready)
-
-
-def _cpu_and_memory(vm: MachineSpec) -> Iterator[Problem]:
-    if vm.cpu.count < 1:
-        yield Problem(".cpu.count", "a machine has at least one CPU")
-    if vm.cpu.pin and len(vm.cpu.pin) != vm.cpu.count:
-        yield Problem(
-            ".cpu.pin",
-            f"pins {len(vm.cpu.pin)} of {vm.cpu.count} vCPUs",
-            "give one set of host CPUs per vCPU",
-        )
-    if vm.memory.size < 1 << 20 or vm.memory.size % (1 << 20):
-        yield Problem(".memory.size", f"{vm.memory.size} is not a whole number of MiB")
 
 
 def _ready(ready: ReadySpec) -> Iterator[Problem]:

@@ -88,7 +88,7 @@ def _machine(
         return Change("restart" if difference else "none", "vm", name, difference)
     kept = defined.machines.get(name)
     if kept is None:
-        return Change("create", "vm", name, f"{wanted.cpus} CPUs, {wanted.memory}, start")
+        return Change("create", "vm", name, f"{wanted.cpus} CPUs, {wanted.memory.size}, start")
     difference = describe_difference(kept, wanted)
     return Change("change", "vm", name, f"{difference}; start" if difference else "start")
 
@@ -106,7 +106,8 @@ def _flat(value: object) -> Any:
             return {str(key): _flat(item) for key, item in value.items()}
         case _ if attrs.has(type(value)):
             fields = attrs.asdict(value, recurse=False)  # type: ignore[arg-type]
-            return {key: _flat(item) for key, item in fields.items()}
+            given = _flat(fields.pop("spec", None)) or {}  # is not a level of its own to people
+            return {**given, **{key: _flat(item) for key, item in fields.items()}}
         case enum.Enum():
             return value.value
         case _:

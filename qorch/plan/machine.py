@@ -9,6 +9,9 @@ import attrs
 
 from qorch.errors import Problem
 from qorch.facts import Facts
+from qorch.plan.cpu import check_pin, plan_cpu
+from qorch.plan.files import name_files
+from qorch.plan.memory import plan_memory
 from qorch.plan.nics import Addresses, plan_nics
 from qorch.plan.place import place
 from qorch.plan.seed import make_seed_files
@@ -20,6 +23,11 @@ from qorch.units import Name
 from qorch_net.plan import NetworkPlan
 
 _NAMESPACE = UUID("6f3c9a4e-0d1b-5c57-9a55-2f8f3c1d7b90")  # made up once, for uuid5
+_AS_GIVEN = (
+    *("kernel", "initrd", "append", "ready", "powerdown_timeout", "guest_agent", "emulator"),
+    *("iothreads", "features", "clock", "boot", "smbios", "credentials", "fw_cfg"),
+    *("title", "on_reboot", "on_panic", "sandbox", "qemu_args"),
+)
 
 
 def plan_machine(
@@ -38,6 +46,9 @@ def plan_machine(
     uuid = spec.uuid or uuid5(_NAMESPACE, f"{facts.host_id}/{facts.owner}/{name}")
     accel, notes = _choose_accel(name, spec, facts, problems)
     problems += _find_host_problems(name, spec, facts)
+    for index, thread in enumerate(spec.iothreads):
+        if thread.pin is not None:
+            check_pin(f"vm.{name}.iothread[{index}].pin", thread.pin, facts, problems)
     disks = [
         disk
         for index, disk_spec in enumerate(spec.disks)
@@ -53,23 +64,17 @@ def plan_machine(
         uuid=uuid,
         machine=spec.machine,
         accel=accel,
-        cpu_model=spec.cpu.model or _choose_cpu_model(accel, facts),
-        cpus=spec.cpu.count,
-        pin=spec.cpu.pin,
-        memory=spec.memory.size,
+        cpu=plan_cpu(name, spec.cpu, spec.accel, accel, facts, problems),
+        memory=plan_memory(name, spec, facts, problems),
+        genid=_choose_genid(spec, uuid),
+        **{key: getattr(spec, key) for key in _AS_GIVEN},
         balloon=spec.memory.balloon.enabled,
         rng=bool(spec.rngs),
-        kernel=spec.kernel,
-        initrd=spec.initrd,
-        append=spec.append,
         disks=tuple(_number_boot_order(disks, direct=spec.kernel is not None)),
         nics=tuple(plan_nics(name, uuid, spec, facts.owner, networks, kept, taken, problems)),
         seed=seed,
-        guest_agent=spec.guest_agent,
         shares=tuple(plan_shares(name, spec, facts, problems)),
-        ready=spec.ready,
         log_size=spec.console.log_size,
-        powerdown_timeout=spec.powerdown_timeout,
     )
     return (
         place(machine, problems) if spec.machine.family is MachineFamily.Q35 else machine
@@ -103,26 +108,17 @@ def _choose_accel(
     ]
 
 
-def _choose_cpu_model(accel: Accel, facts: Facts) -> str:
-    """The best there is; a KVM without vmx or svm does not know all of the host CPU's MSRs."""
-    if accel is Accel.KVM:
-        return "host" if facts.kvm.hardware else "qemu64"
-    return "max"
+def _choose_genid(spec: MachineSpec, uuid: UUID) -> UUID | None:
+    """The generation that was given, else one that is always the same for this machine."""
+    if spec.genid is None:
+        return None
+    return spec.genid.guid or uuid5(uuid, "genid")
 
 
 def _find_host_problems(name: Name, spec: MachineSpec, facts: Facts) -> Iterator[Problem]:
-    for key in ("kernel", "initrd"):
-        path = getattr(spec, key)
-        if path is not None and (error := facts.files[path].error):
+    for key, path in name_files(spec).items():
+        if error := facts.files[path].error:
             yield Problem(f"vm.{name}.{key}", error, on_host=True)
-    for index, cpus in enumerate(spec.cpu.pin):
-        if missing := cpus - facts.cpus:
-            yield Problem(
-                f"vm.{name}.cpu.pin[{index}]",
-                f"this host has no CPU {min(missing)}",
-                f"its CPUs are {type(cpus)(facts.cpus)}",
-                on_host=True,
-            )
 
 
 def _number_boot_order(disks: list[DiskPlan], *, direct: bool) -> Iterator[DiskPlan]:

@@ -10,9 +10,25 @@ from uuid import UUID
 import attrs
 
 from qorch.pci import RootPort
+from qorch.plan.cpu import CpuPlan
+from qorch.plan.memory import MemoryPlan
 from qorch.plan.shares import SharePlan
-from qorch.spec import Accel, MachineType, NicModel, ReadySpec
-from qorch.units import CpuSet, Duration, Mac, Name, Size
+from qorch.spec import (
+    Accel,
+    BootSpec,
+    ClockSpec,
+    CredentialSpec,
+    FeaturesSpec,
+    FwCfgSpec,
+    IothreadSpec,
+    MachineType,
+    NicModel,
+    PanicAction,
+    ReadySpec,
+    RebootAction,
+    SmbiosSpec,
+)
+from qorch.units import Duration, Mac, Name, Size
 from qorch_net.plan import Lease, NetworkPlan, TapPlan
 from qorch_storage.plan import Backing, PoolPlan, VolumePlan
 
@@ -67,10 +83,22 @@ class MachinePlan:
     uuid: UUID
     machine: MachineType
     accel: Accel
-    cpu_model: str
-    cpus: int
-    pin: tuple[CpuSet, ...] = ()
-    memory: Size
+    title: str | None = None
+    emulator: Path | None = None
+    cpu: CpuPlan
+    memory: MemoryPlan
+    iothreads: tuple[IothreadSpec, ...] = ()
+    features: FeaturesSpec = FeaturesSpec()
+    clock: ClockSpec = ClockSpec()
+    boot: BootSpec = BootSpec()
+    smbios: SmbiosSpec = SmbiosSpec()
+    credentials: tuple[CredentialSpec, ...] = ()
+    fw_cfg: tuple[FwCfgSpec, ...] = ()
+    genid: UUID | None = None
+    on_reboot: RebootAction = RebootAction.RESET
+    on_panic: PanicAction | None = None
+    sandbox: bool = True
+    qemu_args: tuple[str, ...] = ()
     balloon: bool
     rng: bool
     ports: tuple[RootPort, ...] = ()
@@ -93,6 +121,11 @@ class MachinePlan:
     def mark(self) -> str:
         """What QEMU carries in its environment, so that it is found without a record."""
         return f"{self.owner}:vm/{self.name}"
+
+    @property
+    def cpus(self) -> int:
+        """How many vCPUs it starts with."""
+        return self.cpu.count
 
     @property
     def sockets(self) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ def make_row(plan: MachinePlan, machine: Machine | None, state: State) -> dict[s
         "pid": machine.process.pid if machine else None,
         "uuid": str(plan.uuid),
         "cpus": plan.cpus,
-        "memory": int(plan.memory),
+        "memory": int(plan.memory.size),
         "accel": "kvm" if plan.accel is Accel.KVM else "tcg",
         "ips": [str(ip) for ip in plan.ips],
         "uptime": round(machine.process.uptime, 3) if machine else None,

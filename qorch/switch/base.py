@@ -1,15 +1,16 @@
-"""The machine itself: `-name`, `-machine`, `-cpu`, `-smp`, `-m` and what starts it."""
+"""What concerns the machine as a whole: `-name`, `-machine`, `-accel`, what it boots and when."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from uuid import UUID
 
 import attrs
 
-from qorch.option import key_values
-from qorch.spec import Accel, MachineType
-from qorch.units import Size
+from qorch.option import key_values, option_word, properties
+from qorch.spec import Accel, MachineType, PanicAction, RebootAction
+from qorch.units import Size, Value
 
 
 @attrs.frozen(kw_only=True)
@@ -34,59 +35,59 @@ class Uuid:
 
 @attrs.frozen(kw_only=True)
 class Machine:
-    """`-machine`; properties that a type does not have stay None."""
+    """`-machine`; properties that a type does not have stay None, `options` are further ones."""
 
     type: MachineType
     acpi: bool | None = None
+    hpet: bool | None = None
+    smm: bool | None = None
+    vmport: bool | None = None
+    i8042: bool | None = None
     pic: bool | None = None
     pit: bool | None = None
     rtc: bool | None = None
+    hmat: bool | None = None
+    nvdimm: bool | None = None
+    kernel_irqchip: str | None = None
+    dump_guest_core: bool | None = None
+    mem_merge: bool | None = None
+    memory_backend: str | None = None
+    pflash0: str | None = None
+    pflash1: str | None = None
+    options: Mapping[str, Value] = attrs.field(factory=dict)
 
     def args(self) -> tuple[str, ...]:
-        properties = attrs.asdict(self)
-        return "-machine", key_values(properties.pop("type"), **properties)
+        values = properties(self)
+        del values["options"]
+        return "-machine", option_word(str(values.pop("type")), values, self.options)
 
 
 @attrs.frozen(kw_only=True)
 class Accelerator:
-    """`-enable-kvm`, or `-accel tcg` with one thread per vCPU."""
+    """`-enable-kvm`, or `-accel` where there is more to say; TCG has one thread per vCPU."""
 
     accel: Accel
+    dirty_ring_size: int | None = None
+    tb_size: Size | None = None
 
     def args(self) -> tuple[str, ...]:
-        if self.accel is Accel.KVM:
+        if self.accel is not Accel.KVM:
+            tb_size = None if self.tb_size is None else self.tb_size >> 20
+            return "-accel", key_values("tcg", thread="multi", tb_size=tb_size)
+        if self.dirty_ring_size is None:
             return ("-enable-kvm",)
-        return "-accel", key_values("tcg", thread="multi")
+        return "-accel", key_values("kvm", dirty_ring_size=self.dirty_ring_size)
 
 
 @attrs.frozen(kw_only=True)
-class Cpu:
-    """`-cpu`."""
+class Overcommit:
+    """`-overcommit`: memory that is never paged out, CPUs whose idle states are the guest's."""
 
-    model: str
-
-    def args(self) -> tuple[str, ...]:
-        return "-cpu", self.model
-
-
-@attrs.frozen(kw_only=True)
-class Smp:
-    """`-smp`."""
-
-    cpus: int
+    mem_lock: bool | None = None
+    cpu_pm: bool | None = None
 
     def args(self) -> tuple[str, ...]:
-        return "-smp", key_values(cpus=self.cpus)
-
-
-@attrs.frozen(kw_only=True)
-class Memory:
-    """`-m`, in MiB."""
-
-    size: Size
-
-    def args(self) -> tuple[str, ...]:
-        return "-m", key_values(size=f"{self.size >> 20}M")
+        return "-overcommit", option_word(properties(self))
 
 
 @attrs.frozen(kw_only=True)
@@ -108,12 +109,72 @@ class DirectBoot:
 
 @attrs.frozen(kw_only=True)
 class Boot:
-    """`-boot`: with `strict` nothing is booted that has no boot index."""
+    """`-boot`: with `strict` nothing is booted that has no boot index; times in milliseconds."""
 
-    strict: bool = True
+    menu: bool | None = None
+    strict: bool | None = None
+    splash: Path | None = None
+    splash_time: int | None = None
+    reboot_timeout: int | None = None
 
     def args(self) -> tuple[str, ...]:
-        return "-boot", key_values(strict=self.strict)
+        return "-boot", option_word(properties(self))
+
+
+@attrs.frozen(kw_only=True)
+class Rtc:
+    """`-rtc`: `base` is utc, localtime or a time; `driftfix=slew` makes up for lost ticks."""
+
+    base: str
+    clock: str | None = None
+    driftfix: str | None = None
+
+    def args(self) -> tuple[str, ...]:
+        return "-rtc", option_word(properties(self))
+
+
+@attrs.frozen(kw_only=True)
+class Action:
+    """`-action`: what QEMU does when the guest reboots or panics."""
+
+    reboot: RebootAction | None = None
+    panic: PanicAction | None = None
+
+    def args(self) -> tuple[str, ...]:
+        return "-action", option_word(properties(self))
+
+
+@attrs.frozen(kw_only=True)
+class Sandbox:
+    """`-sandbox`: system calls that QEMU never needs once it runs are refused by the kernel.
+
+    It starts no programs of its own, and what is pinned is pinned from outside.
+    """
+
+    obsolete: str = "deny"
+    elevateprivileges: str = "deny"
+    spawn: str = "deny"
+    resourcecontrol: str = "deny"
+
+    def args(self) -> tuple[str, ...]:
+        return "-sandbox", option_word("on", properties(self))
+
+
+@attrs.frozen(kw_only=True)
+class Global:
+    """`-global DRIVER.PROPERTY=VALUE`: a default of all devices of one kind.
+
+    All after the first `=` is the value, commas and all (util/qemu-config.c).
+    """
+
+    name: str
+    value: Value
+
+    def args(self) -> tuple[str, ...]:
+        text = self.value
+        if isinstance(text, bool):
+            text = "on" if text else "off"
+        return "-global", f"{self.name}={text}"
 
 
 @attrs.frozen(kw_only=True)
@@ -134,3 +195,13 @@ class Display:
 
     def args(self) -> tuple[str, ...]:
         return "-display", self.type
+
+
+@attrs.frozen(kw_only=True)
+class Words:
+    """Words of the user's own, passed on as they are."""
+
+    words: tuple[str, ...]
+
+    def args(self) -> tuple[str, ...]:
+        return self.words

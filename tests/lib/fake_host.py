@@ -11,6 +11,7 @@ from qorch.facts import Facts, File, Image, Kvm
 from qorch.load import load_text
 from qorch.paths import StateDir
 from qorch.plan import Defined, make_plan
+from qorch.plan.files import name_files, name_text_files
 from qorch.spec import Spec
 from qorch_net.host import Address, HostNetwork, Link
 from qorch_storage.image import ImageInfo
@@ -103,8 +104,7 @@ def _images(spec: Spec):
 
 def _files(spec: Spec):
     for vm in spec.vms.values():
-        yield from ((path, File()) for path in (vm.kernel, vm.initrd) if path)
+        yield from ((path, File()) for path in name_files(vm).values())
         yield from ((share.path, File()) for share in vm.shares if share.path)
-        for user in vm.cloud_init.users if vm.cloud_init else ():
-            text = "# ours\nssh-ed25519 AAAAC3Nz from-file\n"
-            yield from ((path, File(text=text)) for path in user.ssh_key_files)
+        text = "# ours\nssh-ed25519 AAAAC3Nz from-file\n"
+        yield from ((path, File(text=text)) for path in name_text_files(vm).values())

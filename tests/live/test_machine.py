@@ -101,7 +101,7 @@ def test_a_change_waits_for_a_restart(qorch_host: Host, bios_disk: Path) -> None
     more = text.replace("64MiB", "96MiB")
     (change,) = [c for c in qorch_host.plan(more) if c["kind"] == "vm"]
     assert change["action"] == "restart"
-    assert "memory 64MiB → 96MiB" in change["detail"]
+    assert "memory.size 64MiB → 96MiB" in change["detail"]
     qorch_host.up(more)
     assert qorch_host.machine("web").show()["pid"] == pid
     qorch_host.up(more, restart=True)

@@ -34,7 +34,19 @@ def test_every_word_comes_from_a_switch(name):
     handles = Handles.from_numbers(plan)
     words = [word for switch in make_switches(plan, handles) for word in switch.args()]
     assert make_argv(plan, handles, QEMU) == (str(QEMU), *words)
-    assert len(set(handles.fds)) == 4 + len(plan.nics) + len(plan.sockets)
+    assert len(set(handles.fds)) == len(handles.fds)
+
+
+def make_files(plan: MachinePlan) -> None:
+    """What a plan needs of the host besides images."""
+    directories = [share.spec.path for share in plan.shares]
+    directories += [piece.backend.path for piece in plan.memory.pieces if piece.backend.path]
+    for path in directories:
+        if not path.suffix:
+            path.mkdir(parents=True, exist_ok=True)
+    for item in plan.fw_cfg:
+        if item.file:
+            item.file.write_text("{}")
 
 
 def make_images(plan: MachinePlan) -> None:
@@ -47,8 +59,6 @@ def make_images(plan: MachinePlan) -> None:
             words = ["qemu-img", "create", "-q", "-f", image.format, *base, image.path, "8M"]
             subprocess.run(words, check=True)
             below = image
-    for share in plan.shares:
-        share.spec.path.mkdir(parents=True)
     if plan.seed:
         plan.seed.path.parent.mkdir(parents=True, exist_ok=True)
         plan.seed.path.write_bytes(bytes(4096))
@@ -95,6 +105,10 @@ def open_handles(plan: MachinePlan, directory: Path):
         for nic in plan.nics:
             taps[nic.id] = open_tap()
             stack.callback(os.close, taps[nic.id])
+        secrets = {item.name: os.memfd_create(item.name) for item in plan.credentials}
+        for fd in secrets.values():
+            stack.callback(os.close, fd)
+            os.write(fd, b"io.systemd.credential:a=b")
         qmp, monitor, console, *ports = sockets
         yield Handles(
             qmp=qmp,
@@ -102,6 +116,7 @@ def open_handles(plan: MachinePlan, directory: Path):
             console=console,
             console_log=log,
             taps=taps,
+            credentials=secrets,
             sockets=dict(zip(plan.sockets, ports, strict=True)),
         )
 
@@ -114,6 +129,7 @@ async def test_qemu_accepts_the_golden_command_line(name, tmp_path):
     if plan.accel.value == "kvm" and not os.access("/dev/kvm", os.W_OK):
         pytest.skip("needs /dev/kvm")
     make_images(plan)
+    make_files(plan)
     words = tmp_path / "words"
     with open_handles(plan, tmp_path) as handles, words.open("wb") as output:
         process = start_process(

@@ -88,7 +88,7 @@ def test_a_running_machine_is_restarted_with_what_differs():
         "restart",
         "vm",
         "web",
-        "accel tcg → kvm, cpu_model max → host, cpus 2 → 1, memory 1GiB → 2GiB",
+        "accel tcg → kvm, cpu.count 2 → 1, cpu.model max → host, memory.size 1GiB → 2GiB",
     )
 
 
@@ -96,14 +96,14 @@ def test_a_running_machine_is_compared_as_it_runs():
     """Its definition may say something else already."""
     changed = TEXT.replace("cpus = 2", "cpus = 1")
     change = find_changes(changed, defined=define(changed), running=define(TEXT).machines)[-1]
-    assert change == ("restart", "vm", "web", "cpus 2 → 1")
+    assert change == ("restart", "vm", "web", "cpu.count 2 → 1")
 
 
 def test_a_stopped_machine_is_changed_and_started():
     """The same difference, without a restart."""
     changed = TEXT.replace("cpus = 2", "cpus = 1")
     change = find_changes(changed, defined=define(TEXT))[-1]
-    assert change == ("change", "vm", "web", "cpus 2 → 1; start")
+    assert change == ("change", "vm", "web", "cpu.count 2 → 1; start")
 
 
 def test_a_part_that_is_new_is_not_spelled_out():

@@ -206,7 +206,7 @@ def test_the_accelerator_follows_the_host(accel, kvm, result, model, notes):
     """`auto` takes KVM where it can run any guest; a fall back to TCG is never silent."""
     plan = plan_text(f"{WEB}accel = '{accel}'\n", kvm=kvm)
     assert plan.machines["web"].accel is result
-    assert plan.machines["web"].cpu_model == model
+    assert plan.machines["web"].cpu.model == model
     assert [note.name for note in plan.notes] == ["web"] * notes
 
 

@@ -1,0 +1,102 @@
+"""The board: its features, clock, boot, tables that firmware reads."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from qorch.errors import Problem
+from qorch.spec import (
+    Accel,
+    BootSpec,
+    ClockSpec,
+    FeaturesSpec,
+    FirmwareType,
+    MachineFamily,
+    MachineSpec,
+)
+
+_PC_ONLY = ("hpet", "smm", "vmport", "i8042", "hmat", "s3", "s4", "tseg", "mem_merge")
+_MAX_BOOT_TIME = 65.535  # seconds; milliseconds in 16 bits (hw/nvram/fw_cfg.c)
+_MAX_FW_CFG_NAME = 55  # include/hw/nvram/fw_cfg.h
+
+
+def find_board_problems(vm: MachineSpec) -> Iterator[Problem]:
+    """What is wrong with all that is not a device; paths start below the machine."""
+    if vm.machine.family is MachineFamily.MICROVM:
+        yield from _microvm(vm)
+    yield from _features(vm)
+    yield from _clock(vm.clock)
+    yield from _boot(vm.boot)
+    yield from _tables(vm)
+
+
+def _microvm(vm: MachineSpec) -> Iterator[Problem]:
+    """QEMU's smallest board: neither PCI nor ISA devices but a serial port."""
+    for key in _PC_ONLY:
+        if key != "mem_merge" and getattr(vm.features, key) is not None:
+            yield Problem(f".features.{key}", "a microvm has none", 'machine = "q35"')
+    if vm.firmware.type is FirmwareType.UEFI:
+        yield Problem(".firmware", "a microvm starts without UEFI", 'machine = "q35"')
+    if vm.tpm is not None:
+        yield Problem(".tpm", "a microvm has no place for a TPM", 'machine = "q35"')
+    if vm.cpu.plugged:
+        yield Problem(".cpu.plugged", "a microvm's vCPUs cannot be plugged", 'machine = "q35"')
+
+
+def _features(vm: MachineSpec) -> Iterator[Problem]:
+    features: FeaturesSpec = vm.features
+    if features.kernel_irqchip not in (None, "on", "off", "split"):
+        message = f"{features.kernel_irqchip!r} is none of on, off, split"
+        yield Problem(".features.kernel_irqchip", message)
+    if vm.accel is Accel.TCG:
+        for key in ("kernel_irqchip", "dirty_ring_size"):
+            if getattr(features, key) is not None:
+                yield Problem(f".features.{key}", "is KVM's", 'accel = "kvm"')
+    size = features.dirty_ring_size
+    if size is not None and (size < 1024 or size & (size - 1)):
+        yield Problem(".features.dirty_ring_size", f"{size} is no power of two from 1024")
+    if vm.machine.family is not MachineFamily.Q35 and features.tseg is not None:
+        yield Problem(".features.tseg", "is of q35's chipset", 'machine = "q35"')
+    for name in features.globals:
+        if not re.fullmatch(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_.-]+", name):
+            yield Problem(f".features.globals.{name}", "is not DRIVER.PROPERTY", 'quote it: "a.b"')
+
+
+def _clock(clock: ClockSpec) -> Iterator[Problem]:
+    if not re.fullmatch(r"utc|localtime|\d{4}-\d\d-\d\d(T\d\d:\d\d:\d\d)?", clock.base):
+        hint = 'write "utc", "localtime" or "2026-01-31T12:00:00"'
+        yield Problem(".clock.base", f"{clock.base!r} is no time", hint)
+    elif clock.offset is not None and clock.base not in ("utc", "localtime"):
+        yield Problem(".clock.offset", "is from now, and base says when that is", "keep one")
+    if clock.source not in (None, "host", "rt", "vm"):
+        yield Problem(".clock.source", f"{clock.source!r} is none of host, rt, vm")
+
+
+def _boot(boot: BootSpec) -> Iterator[Problem]:
+    for key in ("menu_timeout", "reboot_timeout"):
+        time = getattr(boot, key)
+        if time is not None and time > _MAX_BOOT_TIME:
+            yield Problem(f".boot.{key}", f"{time} is more than {_MAX_BOOT_TIME} s")
+    if boot.menu_timeout is not None and not boot.menu:
+        yield Problem(".boot.menu_timeout", "goes with a menu", "menu = true")
+
+
+def _tables(vm: MachineSpec) -> Iterator[Problem]:
+    release = vm.smbios.bios.release
+    if release is not None and not re.fullmatch(r"\d{1,3}\.\d{1,3}", release):
+        yield Problem(".smbios.bios.release", f"{release!r} is not MAJOR.MINOR")
+    names: set[str] = set()
+    for index, credential in enumerate(vm.credentials):
+        path = f".credential[{index}].name"
+        if not re.fullmatch(r"[A-Za-z0-9_.@-]{1,128}", credential.name):
+            yield Problem(path, f"{credential.name!r} is no name of a credential")
+        if credential.name in names:
+            yield Problem(path, f"there is a credential {credential.name!r} already")
+        names.add(credential.name)
+    for index, item in enumerate(vm.fw_cfg):
+        path = f".fw_cfg[{index}]"
+        if (item.file is None) == (item.text is None):
+            yield Problem(path, "has not one content", "give file = … or text = …")
+        if not 0 < len(item.name) <= _MAX_FW_CFG_NAME:
+            yield Problem(f"{path}.name", f"is not 1 to {_MAX_FW_CFG_NAME} characters long")

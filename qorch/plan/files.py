@@ -1,0 +1,40 @@
+"""The files of the host that a machine needs besides disks, by the key that names each."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from qorch.spec import MachineSpec
+
+
+def name_files(vm: MachineSpec) -> dict[str, Path]:
+    """Those that are only read; the keys are as in the table of the machine."""
+    named = {
+        "kernel": vm.kernel,
+        "initrd": vm.initrd,
+        "emulator": vm.emulator,
+        "boot.splash": vm.boot.splash,
+        "firmware.code": vm.firmware.code,
+        "firmware.vars_template": vm.firmware.vars_template,
+        **{f"credential[{index}].file": item.file for index, item in enumerate(vm.credentials)},
+        **{f"fw_cfg[{index}].file": item.file for index, item in enumerate(vm.fw_cfg)},
+    }
+    return {key: path for key, path in named.items() if path is not None}
+
+
+def name_text_files(vm: MachineSpec) -> dict[str, Path]:
+    """Those whose content the plan takes in."""
+    if vm.cloud_init is None:
+        return {}
+    cloud, path = vm.cloud_init, "cloud_init"
+    named = {
+        f"{path}.{key}": getattr(cloud, key)
+        for key in ("user_data", "vendor_data", "meta_data", "network_config")
+    }
+    for index, user in enumerate(cloud.users):
+        named[f"{path}.user[{index}].password_file"] = user.password_file
+        for number, file in enumerate(user.ssh_key_files):
+            named[f"{path}.user[{index}].ssh_key_files[{number}]"] = file
+    for index, item in enumerate(cloud.write_files):
+        named[f"{path}.write_file[{index}].source"] = item.source
+    return {key: file for key, file in named.items() if file is not None}

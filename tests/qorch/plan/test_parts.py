@@ -1,0 +1,177 @@
+from pathlib import Path
+
+import pytest
+from fake_host import NO_KVM, plan_text
+
+from qorch.argv import make_switches
+from qorch.errors import InputError
+from qorch.facts import File, HugePages, PageCount
+from qorch.handles import Handles
+from qorch.spec import MemoryBackendType, NumaPolicy
+from qorch.switch.base import Accelerator, Global, Rtc
+
+WEB = "[vm.web]\nkernel = 'k'\n"
+
+
+def plan_web(lines, **facts):
+    """The plan of a machine."""
+    return plan_text(WEB + lines, **facts).machines["web"]
+
+
+def refuse(lines, **facts):
+    """The problems of a machine by path."""
+    with pytest.raises(InputError) as caught:
+        plan_web(lines, **facts)
+    return {problem.path: problem for problem in caught.value.problems}
+
+
+def find(plan, kind, now=0):
+    """The words of all switches of one class."""
+    handles = Handles.from_numbers(plan, now=now)
+    return [item.args() for item in make_switches(plan, handles) if isinstance(item, kind)]
+
+
+@pytest.mark.parametrize(
+    ("lines", "type_", "shared"),
+    [
+        ("memory.backend.prealloc = true", MemoryBackendType.RAM, None),
+        ("memory.backend.shared = true", MemoryBackendType.MEMFD, True),
+        ("memory.backend.path = '/dev/shm'", MemoryBackendType.FILE, None),
+        ("memory.hugepages = true", MemoryBackendType.MEMFD, None),
+        (
+            "nic = [{ vhost_user = { backend = { path = '/s' } } }]",
+            MemoryBackendType.MEMFD,
+            True,
+        ),
+    ],
+)
+def test_memory_is_of_the_kind_that_its_use_needs(lines, type_, shared):
+    """A memfd can be shared, and of huge pages, without anything mounted."""
+    pages = HugePages(pages={2 << 20: PageCount(1000, 500)})
+    ram = plan_web(lines, hugepages=pages).memory.ram
+    assert (ram.backend.type, ram.backend.shared) == (type_, shared)
+    assert ram.id == "pc.ram"
+
+
+def test_plain_memory_is_qemus_own():
+    """Without a backend there is nothing to say."""
+    assert plan_web("memory = '1GiB'").memory.ram is None
+
+
+def test_host_nodes_bind_and_huge_pages_are_taken_at_once():
+    """Unless the spec says otherwise: a page that is missing is missed at the start."""
+    pages = HugePages(pages={1 << 30: PageCount(4, 4)})
+    text = "memory = { size = '2GiB', backend = { hugepages = true, page_size = '1GiB',"
+    ram = plan_web(text + " host_nodes = '0-1' } }", hugepages=pages).memory.ram
+    assert (ram.backend.policy, ram.backend.prealloc) == (NumaPolicy.BIND, True)
+
+
+def test_huge_pages_that_the_host_lacks_are_refused_with_figures():
+    """A size it does not know, and more than it can have."""
+    pages = HugePages(pages={2 << 20: PageCount(100, 7)})
+    path = "vm.web.memory.backend.hugepages"
+    problem = refuse("memory = { size = '1GiB', hugepages = true }", hugepages=pages)[path]
+    expected = "needs 512 huge pages of 2MiB; the host has 100, 7 of them free"
+    assert problem.message == expected
+    assert problem.hint == "sysctl vm.nr_hugepages=512"
+    text = "memory = { size = '1GiB', backend = { hugepages = true, page_size = '1GiB' } }"
+    problem = refuse(text, hugepages=pages)[path]
+    assert (problem.message, problem.hint) == (
+        "this host has no huge pages of 1GiB",
+        "it has: 2MiB",
+    )
+
+
+def test_cells_have_the_memory_of_the_machine_unless_they_say_otherwise():
+    """Its backend is the default of theirs."""
+    text = """memory = { size = "2MiB", backend = { merge = false } }
+        cpus = 2
+        numa = [{ cpus = 0, memory = "1MiB" },
+                { cpus = 1, memory = "1MiB", backend = { shared = true } }]"""
+    one, two = plan_web(text).memory.cells
+    assert (one.ram.backend.merge, one.ram.backend.shared) == (False, None)
+    assert (two.ram.backend.merge, two.ram.backend.shared) == (None, True)
+
+
+def test_memory_devices_make_room_for_themselves():
+    """`max` and `slots` are what they need, unless more is asked for."""
+    text = "memory.device = [{ size = '1GiB' }, { size = '1GiB', model = 'virtio-mem' }]"
+    memory = plan_web(text).memory
+    assert (str(memory.max), memory.slots) == ("2560MiB", 1)
+    assert [device.bus is None for device in memory.devices] == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("cpu", "index", "place"),
+    [
+        ("max = 8, sockets = 2, cores = 2, threads = 2", 5, (1, 0, 0, 1)),
+        ("max = 8, sockets = 2, dies = 2, cores = 2", 6, (1, 1, 0, 0)),
+        ("max = 4", 3, (0, 0, 3, 0)),
+        ("max = 4, sockets = 4", 3, (3, 0, 0, 0)),
+        ("max = 4, cores = 1", 2, (2, 0, 0, 0)),
+    ],
+)
+def test_a_vcpu_has_its_place_in_the_topology(cpu, index, place):
+    """Threads are counted first; cores are preferred to sockets."""
+    assert plan_web(f"cpu = {{ {cpu} }}").cpu.locate(index) == place
+
+
+def test_the_hosts_cpu_needs_kvm():
+    """Where TCG is all there is, `auto` takes its best instead."""
+    hint = 'model = "max" is the best there is under TCG'
+    assert refuse("accel = 'tcg'\ncpu.model = 'host'")["vm.web.cpu.model"].hint == hint
+    assert plan_web("cpu.model = 'host'", kvm=NO_KVM).cpu.model == "max"
+    assert plan_web("cpu.model = 'host'").cpu.model == "host"
+
+
+def test_pins_of_all_kinds_must_be_cpus_of_the_host():
+    """vCPUs, QEMU's other threads, I/O threads."""
+    text = "cpu = { pin = [7], emulator_pin = 8 }\niothread = [{ id = 'a', pin = 9 }]"
+    problems = refuse(text)
+    assert {path: problem.message for path, problem in problems.items()} == {
+        "vm.web.cpu.pin[0]": "this host has no CPU 7",
+        "vm.web.cpu.emulator_pin": "this host has no CPU 8",
+        "vm.web.iothread[0].pin": "this host has no CPU 9",
+    }
+
+
+def test_files_that_are_not_there_are_named_with_their_paths():
+    """Each by the key that names it."""
+    text = """emulator = "q"
+        boot.splash = "s"
+        credential = [{ name = "a", file = "c" }]
+        fw_cfg = [{ name = "b", file = "f" }]"""
+    files = {Path(f"/golden/{name}"): File(error=f"no {name}") for name in "qscf"}
+    files[Path("/golden/k")] = File()
+    problems = refuse(text, files=files)
+    assert {path: problem.message for path, problem in problems.items()} == {
+        "vm.web.emulator": "no q",
+        "vm.web.boot.splash": "no s",
+        "vm.web.credential[0].file": "no c",
+        "vm.web.fw_cfg[0].file": "no f",
+    }
+
+
+def test_a_clock_may_differ_from_the_hosts():
+    """By so many seconds, from the moment that QEMU starts."""
+    plan = plan_web("clock.offset = -60")
+    assert find(plan, Rtc, now=1700000000) == [("-rtc", "base=2023-11-14T22:12:20")]
+    assert find(plan_web(""), Rtc) == []
+
+
+def test_kvms_properties_take_the_longer_form():
+    """`-enable-kvm` takes none."""
+    assert find(plan_web("features.dirty_ring_size = 4096"), Accelerator) == [
+        ("-accel", "kvm,dirty-ring-size=4096")
+    ]
+    assert find(plan_web("clock.pit_policy = 'delay'"), Global) == [
+        ("-global", "kvm-pit.lost_tick_policy=delay")
+    ]
+
+
+def test_the_generation_is_the_machines_own():
+    """The same from start to start, unless it is given."""
+    guid = "e4a8f7b6-1111-2222-3333-444455556666"
+    assert plan_web("genid = {}").genid == plan_web("genid = {}").genid
+    assert str(plan_web(f"genid.guid = '{guid}'").genid) == guid
+    assert plan_web("").genid is None
