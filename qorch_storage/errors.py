@@ -34,3 +34,8 @@ class StorageError(Exception):
     def from_os_error(cls, action: str, error: OSError) -> StorageError:
         """Say which action the kernel refused: `cannot write /pool/a.raw: File too large`."""
         return cls(f"cannot {action}: {error.strerror or error}", _HINTS.get(error.errno or 0))
+
+
+@attrs.define(eq=False)
+class MissingError(StorageError):
+    """There is no pool, or no volume, of that name."""

@@ -60,17 +60,24 @@ def open_new_file(
     Raises FileExistsError if the name is taken by then, unless `replace` is true; any other
     OSError comes out as it is. In each case nothing is left.
     """
-    with _open_writer_lock(path.parent) as lock_fd:
+    with open_temporary_file(path.parent, report=report) as new:
+        yield new
+        report("sync file")
+        os.fsync(new.fd)
+        report("publish file")
+        _publish(new.path, path, replace=replace)
+        os.fsync(new.lock_fd)
+
+
+@contextmanager
+def open_temporary_file(directory: Path, *, report: Report = ignore) -> Iterator[NewFile]:
+    """Make a file that is gone when the block ends. Raises OSError."""
+    with _open_writer_lock(directory) as lock_fd:
         report("open temporary file")
-        temporary = path.parent / f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}"
+        temporary = directory / f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}"
         fd = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
             yield NewFile(path=temporary, fd=fd, lock_fd=lock_fd)
-            report("sync file")
-            os.fsync(fd)
-            report("publish file")
-            _publish(temporary, path, replace=replace)
-            os.fsync(lock_fd)
         finally:
             os.close(fd)
             temporary.unlink(missing_ok=True)

@@ -10,6 +10,7 @@ from typing import Any
 import attrs
 
 from qorch_storage.errors import StorageError
+from qorch_storage.foreign import parse_foreign
 from qorch_storage.info import ImageInfo
 from qorch_storage.plan import SECTOR, Backing, ImageFormat, find_format
 from qorch_storage.qcow2 import MAGIC, MAX_CLUSTER, parse_header
@@ -51,6 +52,29 @@ def find_image(path: Path, image_format: ImageFormat | None = None) -> ImageInfo
     if image_format is ImageFormat.QCOW2:
         return _make_qcow2_info(head)
     return _query_info(head, image_format)
+
+
+def peek_image(path: Path, image_format: ImageFormat) -> ImageInfo | None:
+    """Look at one image without a process; `None` if nothing can be told that way.
+
+    It is for lists: the headers of formats that are QEMU's only in part are read in part. Raises
+    StorageError for what cannot be read, or is not of that format.
+    """
+    if image_format in {ImageFormat.RAW, ImageFormat.QCOW2}:
+        return find_image(path, image_format)
+    head = _find_head(path)
+    if head is None or head.format is not image_format:
+        return None
+    found = parse_foreign(head.data, image_format)
+    if found is None:
+        return None
+    return _make_info(
+        head,
+        image_format,
+        virtual_size=found.virtual_size,
+        backing_file=found.backing_file,
+        backing_format=found.backing_format,
+    )
 
 
 def find_header_format(path: Path) -> ImageFormat | None:
@@ -96,7 +120,7 @@ def resolve_backing(image: ImageInfo) -> Backing | None:
     name = image.backing_file
     if name is None:
         return None
-    if ":" in name.partition("/")[0]:
+    if _is_url(name):
         raise StorageError(
             f"{image.path} builds on {name!r}, which is not the path of a file",
             "only backing files given by path are supported",
@@ -112,6 +136,11 @@ def resolve_backing(image: ImageInfo) -> Backing | None:
             f"known formats are {', '.join(ImageFormat)}",
         )
     return Backing(path=image.path.parent / name, format=ImageFormat(image.backing_format))
+
+
+def _is_url(name: str) -> bool:
+    """Whether QEMU would take a file's name for a protocol and its address."""
+    return ":" in name.partition("/")[0]
 
 
 def _known_format(path: Path) -> ImageFormat:
@@ -175,6 +204,9 @@ def _find_header_format(data: bytes) -> ImageFormat:
 
 
 def _make_info(head: _Head, image_format: ImageFormat, **rest: Any) -> ImageInfo:
+    backing = rest.get("backing_file")
+    if backing and not _is_url(backing):
+        rest["real_backing"] = Path(os.path.realpath(head.path.parent / backing))
     return ImageInfo(
         path=head.path,
         format=image_format,

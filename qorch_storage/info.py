@@ -14,8 +14,8 @@ class ImageInfo:
     """One image as it is: sizes in bytes, names as its header has them.
 
     `header_format` is what the first bytes look like. It says nothing about a raw image, whose
-    first bytes the guest writes: trust `format`, which was given. `real_path` is where the file
-    lies, with all symbolic links followed.
+    first bytes the guest writes: trust `format`, which was given. `real_path` and `real_backing`
+    are where it and its backing file lie, with all symbolic links followed.
     """
 
     path: Path
@@ -24,6 +24,7 @@ class ImageInfo:
     virtual_size: int
     allocation: int
     real_path: Path | None = None
+    real_backing: Path | None = None
     backing_file: str | None = None
     backing_format: str | None = None
     data_file: str | None = None

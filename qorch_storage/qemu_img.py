@@ -14,7 +14,7 @@ import attrs
 
 from qorch_storage.plan import ImageFormat, Preallocation, VolumePlan
 
-_KEY = "key0"
+_KEY, _NEW_KEY = "key0", "key1"
 
 
 @attrs.frozen(kw_only=True)
@@ -24,6 +24,15 @@ class Source:
     path: Path
     format: ImageFormat
     passphrase_file: Path | None = None
+
+
+@attrs.frozen(kw_only=True)
+class Target:
+    """Where a copy goes. `there`: it exists with its size; `zeroed`: and reads as zeroes."""
+
+    path: Path
+    there: bool = False
+    zeroed: bool = False
 
 
 def make_create_words(path: Path, plan: VolumePlan, size: int) -> list[str]:
@@ -42,32 +51,18 @@ def make_create_words(path: Path, plan: VolumePlan, size: int) -> list[str]:
 
 
 def make_convert_words(
-    source: Source,
-    path: Path,
-    plan: VolumePlan,
-    *,
-    compress: bool = False,
-    there: bool = False,
-    zeroed: bool = False,
+    source: Source, new: Target, plan: VolumePlan, *, compress: bool = False
 ) -> list[str]:
-    """`qemu-img convert -p` of one image into another.
-
-    `there`: the target exists with its size, `zeroed`: and it reads as zeroes.
-    """
-    words = ["qemu-img", "convert", "-p", *(["-c"] if compress else [])]
-    secret = source.passphrase_file or plan.passphrase_file
-    if secret is None:
-        there_words = ["-n"] if there else _creation(plan)
-        words += [*there_words, *(["--target-is-zero"] if there and zeroed else [])]
-        words += ["-f", source.format.value, "-O", plan.format.value]
-        return [*words, str(source.path.absolute()), str(path.absolute())]
-    words += _secret_object(source.passphrase_file) + _secret_object(plan.passphrase_file, "key1")
-    words += ["-n", "--image-opts", "--target-image-opts"]
-    return [
-        *words,
-        _image_options(source.path, source.format, _KEY if source.passphrase_file else None),
-        _image_options(path, plan.format, "key1" if plan.passphrase_file else None),
-    ]
+    """`qemu-img convert -p` of one image, and all it builds on, into a new one."""
+    words = ["qemu-img", "convert", "-p", *(["-c"] if compress else []), *_image_words(source)]
+    name = words.pop()
+    if plan.passphrase_file is not None:
+        words += _secret_object(plan.passphrase_file, _NEW_KEY)
+        options = _image_options(new.path, plan.format, _NEW_KEY)
+        return [*words, "-n", "--target-image-opts", name, options]
+    there = ["-n", *(["--target-is-zero"] if new.zeroed else [])]
+    words += there if new.there else _creation(plan)
+    return [*words, "-O", plan.format.value, name, str(new.path.absolute())]
 
 
 def make_check_words(source: Source, repair: str | None = None) -> list[str]:

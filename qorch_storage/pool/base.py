@@ -80,7 +80,10 @@ class Pool(Protocol):
     def remove_volume(
         self, name: str, image_format: ImageFormat, *, report: Report = ignore
     ) -> bool:
-        """Remove a volume and nothing else; return whether it existed."""
+        """Remove a volume of that name and format and nothing else; return whether it existed."""
+
+    def drop_volume(self, volume: Volume, *, report: Report = ignore) -> bool:
+        """Remove a volume that was found; return whether it was still there."""
 
     def wipe_volume(self, volume: Volume, *, report: Report = ignore) -> None:
         """Overwrite a volume and remove it; if it is killed, `remove_stale` goes on."""

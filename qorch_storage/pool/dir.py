@@ -21,7 +21,7 @@ from qorch_storage.files import (
     sync_directory,
     wipe_file,
 )
-from qorch_storage.image import find_chain, find_header_format, find_image
+from qorch_storage.image import find_chain, find_header_format, find_image, peek_image
 from qorch_storage.info import Space, Volume
 from qorch_storage.names import check_volume_name
 from qorch_storage.plan import (
@@ -38,7 +38,6 @@ from qorch_storage.qemu_img import Source, make_create_words, make_resize_words
 from qorch_storage.run import run
 
 _DIRECTORY_MODE = 0o711  # QEMU may run as another user and has to reach its volumes
-_HEADER_FORMATS = frozenset({ImageFormat.RAW, ImageFormat.QCOW2})  # understood without a process
 _RESIZED = frozenset({ImageFormat.RAW, ImageFormat.QCOW2, ImageFormat.QED, ImageFormat.LUKS})
 _LITTLE_SPACE = 1 << 20  # bytes: less free than that explains why an empty image did not fit
 
@@ -167,16 +166,11 @@ class DirPool:
         self, name: str, image_format: ImageFormat, *, report: Report = ignore
     ) -> bool:
         """Remove a volume and nothing else; return whether it existed."""
-        path = self.volume_path(name, image_format)
-        with clear_errors(f"remove volume {path}"):
-            try:
-                path.lstat()
-            except FileNotFoundError:
-                return False
-            report("remove volume")
-            path.unlink(missing_ok=True)
-            sync_directory(self.path)
-        return True
+        return self._remove(self.volume_path(name, image_format), report)
+
+    def drop_volume(self, volume: Volume, *, report: Report = ignore) -> bool:
+        """Remove a volume's file."""
+        return self._remove(volume.path, report)
 
     def wipe_volume(self, volume: Volume, *, report: Report = ignore) -> None:
         """Overwrite a volume's file with zeroes and remove it."""
@@ -195,6 +189,17 @@ class DirPool:
         """
         with clear_errors(f"clean pool {self.name}"):
             return remove_temporaries(self.path) + finish_wipes(self.path)
+
+    def _remove(self, path: Path, report: Report) -> bool:
+        with clear_errors(f"remove volume {path}"):
+            try:
+                path.lstat()
+            except FileNotFoundError:
+                return False
+            report("remove volume")
+            path.unlink(missing_ok=True)
+            sync_directory(self.path)
+        return True
 
     def _make_volume(self, path: Path, plan: VolumePlan, size: int, report: Report) -> None:
         if plan.passphrase_file is not None:
@@ -255,7 +260,7 @@ def _find_volume(pool: str, path: Path) -> Volume:
     image, problem = None, None
     try:
         known = known or find_header_format(path)
-        image = find_image(path, known) if known in _HEADER_FORMATS else None
+        image = peek_image(path, known) if known else None
     except StorageError as error:
         problem = error.message
     return Volume(name=path.name, path=path, format=known, image=image, problem=problem, pool=pool)

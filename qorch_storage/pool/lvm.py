@@ -103,6 +103,10 @@ class LvmPool:
         """Remove an LV that we made; return whether it existed."""
         return self.group.remove(name, report)
 
+    def drop_volume(self, volume: Volume, *, report: Report = ignore) -> bool:
+        """Remove an LV that we made."""
+        return self.group.remove(volume.name, report)
+
     def wipe_volume(self, volume: Volume, *, report: Report = ignore) -> None:
         """Overwrite an LV with zeroes and remove it."""
         self.group.wipe(volume.name, report)

@@ -114,6 +114,10 @@ class ThinPool:
         """Remove a thin LV that we made; return whether it existed."""
         return self.group.remove(name, report)
 
+    def drop_volume(self, volume: Volume, *, report: Report = ignore) -> bool:
+        """Remove an LV that we made."""
+        return self.group.remove(volume.name, report)
+
     def wipe_volume(self, volume: Volume, *, report: Report = ignore) -> None:
         """Make a thin LV unreadable and remove it."""
         self.group.wipe(volume.name, report)

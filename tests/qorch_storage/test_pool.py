@@ -479,7 +479,7 @@ def test_list(pool, base, qemu_img, monkeypatch, tmp_path):
     assert list(found) == ["a.qcow2", "b.raw", "c.vdi", "d.qcow2", "e.img"]
     assert found["a.qcow2"].image.backing_file == str(base)
     assert found["b.raw"].image.virtual_size == MIB
-    assert (found["c.vdi"].format, found["c.vdi"].image) == (ImageFormat.VDI, None)
+    assert (found["c.vdi"].format, found["c.vdi"].image.virtual_size) == (ImageFormat.VDI, MIB)
     assert "version" in found["d.qcow2"].problem
     assert found["e.img"].format is QCOW2
 
