@@ -161,6 +161,14 @@ class Client:
         """Stop and forget a machine, and remove its volumes if asked to."""
         self._follow("DELETE", _machine(name), {"volumes": volumes}, report)
 
+    def ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
+        """One request of docs/api.md, answered at once."""
+        return self._ask(method, path, body)
+
+    def follow(self, method: str, path: str, body: dict[str, Any], report: Report) -> None:
+        """One request of docs/api.md, answered with progress."""
+        self._follow(method, path, body, report)
+
     @contextlib.contextmanager
     def open_log(
         self, name: str, *, lines: int | None = None, follow: bool = False
@@ -183,6 +191,29 @@ class Client:
         path = _machine(name, "console")
         with self._request("GET", path, None, stream=True) as response, self._connect()[0] as sock:
             yield Console(response, wire.Upload(sock, "POST", path))
+
+    @contextlib.contextmanager
+    def open_stream(self, path: str) -> Iterator[Iterator[bytes]]:
+        """Yield an answer in pieces, as they come; it must have an end of its own."""
+        with self._request("GET", path, None, stream=True) as response:
+            yield iter(response.read_some, b"")
+
+    def send_stream(self, method: str, path: str, pieces: Iterator[bytes]) -> None:
+        """Send a body in pieces, and wait for the answer."""
+        self.connect()
+        upload = wire.Upload(self._connect()[0], method, path)
+        try:
+            for piece in pieces:
+                upload.send(piece)
+        except ConnectionError:
+            pass  # refused before its end: the answer says why
+        try:
+            response = upload.finish()
+        except (ConnectionError, wire.NoAnswerError, wire.WireError) as error:
+            raise ClientError("failed", f"no answer from the supervisor: {error}") from error
+        with response:
+            if response.status >= 400:
+                raise ClientError.from_json(_parse(response)["error"])
 
     def _ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
         response = self._request(method, path, body, stream=False)

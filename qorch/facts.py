@@ -67,7 +67,10 @@ class HugePages:
 
 @attrs.frozen(kw_only=True)
 class Facts:
-    """The host as one plan sees it."""
+    """The host as one plan sees it.
+
+    `places` are the directories of all pools, with no symbolic links in them.
+    """
 
     state: StateDir
     host_id: str
@@ -79,6 +82,7 @@ class Facts:
     files: Mapping[Path, File]
     volumes: frozenset[Path]
     hugepages: HugePages = HugePages()
+    places: frozenset[Path] = frozenset()
 
     @property
     def owner(self) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from qorch.facts import Facts, File, HugePages, Image, Kvm, PageCount
@@ -13,18 +13,23 @@ from qorch.paths import StateDir
 from qorch.plan.files import name_files, name_text_files
 from qorch.plan.storage import plan_pools
 from qorch.spec import DiskSpec, Spec, VolumeSpec
+from qorch.units import Name
 from qorch_net.host import HostNetwork
 from qorch_storage.errors import StorageError
 from qorch_storage.image import find_chain
 from qorch_storage.info import ImageInfo
-from qorch_storage.plan import ImageFormat, find_format
+from qorch_storage.plan import ImageFormat, PoolPlan, find_format
 
 PROGRAMS = ("qemu-system-x86_64", "qemu-img", "dnsmasq")
 _TEXT_MAX = 1 << 20  # bytes; a seed is small
 
 
-def probe(spec: Spec, state: StateDir) -> Facts:
-    """The host as far as planning `spec` asks for it. Changes nothing."""
+def probe(spec: Spec, state: StateDir, defined: Mapping[Name, PoolPlan] | None = None) -> Facts:
+    """The host as far as planning `spec` asks for it. Changes nothing.
+
+    `defined` are the pools that there are already.
+    """
+    pools = [pool.path for pool in plan_pools(spec, state, defined=defined).values()]
     return Facts(
         state=state,
         host_id=_find_host_id(),
@@ -34,7 +39,8 @@ def probe(spec: Spec, state: StateDir) -> Facts:
         network=_find_network(spec),
         images=dict(_find_images(spec)),
         files=dict(_find_files(spec)),
-        volumes=_find_volumes(spec, state),
+        volumes=frozenset(path for pool in pools if pool.is_dir() for path in pool.iterdir()),
+        places=frozenset(pool.resolve() for pool in pools),
         hugepages=find_hugepages() if _uses_hugepages(spec) else HugePages(),
     )
 
@@ -156,12 +162,3 @@ def _find_file(path: Path, *, content: bool) -> File:
         return File(error=f"{path} is not a text file")
     except OSError as error:
         return File(error=f"{path}: {error.strerror}")
-
-
-def _find_volumes(spec: Spec, state: StateDir) -> frozenset[Path]:
-    return frozenset(
-        path
-        for pool in plan_pools(spec, state).values()
-        if pool.path.is_dir()
-        for path in pool.path.iterdir()
-    )

@@ -19,13 +19,18 @@ from qorch.console import rotate_log
 from qorch.errors import MachineError
 from qorch.handles import Handles
 from qorch.paths import StateDir
-from qorch.plan import MachinePlan
+from qorch.plan import DiskPlan, MachinePlan
 from qorch.process import Process, start_process
 from qorch.sockets import bind_unix
+from qorch.spec import DEFAULT_POOL
 from qorch.state import Store
+from qorch.units import Name
 from qorch_net.plan import TapPlan
+from qorch_storage.errors import StorageError
+from qorch_storage.locks import check_writable
 from qorch_storage.plan import PoolPlan, VolumePlan
 from qorch_storage.pool import make_pool
+from qorch_storage.pools import Pools
 from qorch_storage.seed import make_seed
 
 StepReport = Callable[[str], None]
@@ -45,9 +50,11 @@ def start_qemu(
     """
     data = state.machine_data(plan.name)
     with ExitStack() as undo:
+        pools = Pools.from_plans(find_pools(state).values())
         for disk in plan.disks:
             if disk.pool is not None and disk.volume is not None:
                 ensure_volume(disk.pool, disk.volume, report, undo)
+            check_disk(disk, pools)
         data.mkdir(parents=True, exist_ok=True)
         if plan.seed is not None:
             files = {name: text.encode() for name, text in plan.seed.files.items()}
@@ -65,6 +72,29 @@ def start_qemu(
             )
         undo.pop_all()
     return process
+
+
+def find_pools(state: StateDir) -> dict[Name, PoolPlan]:
+    """The pools that are defined, and the built-in one."""
+    default = PoolPlan(name=DEFAULT_POOL, path=state.default_pool, owner=state.owner)
+    stored = {name: item.plan for name, item in Store(state).read_pools().items()}
+    return {DEFAULT_POOL: default, **stored}
+
+
+def check_disk(disk: DiskPlan, pools: Pools) -> None:
+    """Refuse to write to an image that somebody else has open, or that others build on.
+
+    QEMU's own locks refuse the first, too, but do not say who it is. Raises StorageError.
+    """
+    if disk.read_only or not disk.path.exists():
+        return
+    check_writable(disk.path)
+    if dependents := pools.find_dependents(disk.path):
+        names = ", ".join(f"{volume.pool}/{volume.name}" for volume in dependents)
+        raise StorageError(
+            f"{disk.path} is the backing file of {names}: writing to it would damage them",
+            "use an overlay of it (backing = …), or set read_only",
+        )
 
 
 def ensure_volume(pool: PoolPlan, volume: VolumePlan, report: StepReport, undo: ExitStack) -> None:

@@ -21,6 +21,7 @@ from qorch.plan import MachinePlan
 from qorch.spec import MachineSpec
 from qorch.units import Name
 from qorch_net.plan import NetworkPlan
+from qorch_storage.plan import PoolPlan
 
 VERSION = 1
 T = TypeVar("T")
@@ -42,6 +43,14 @@ class NetworkDefinition:
     version: int
     plan: NetworkPlan
     builtin: bool = False
+
+
+@attrs.frozen(kw_only=True)
+class PoolDefinition:
+    """A pool as it is stored."""
+
+    version: int
+    plan: PoolPlan
 
 
 @functools.cache
@@ -118,6 +127,23 @@ class Store:
         """Store a network's definition."""
         path = self.state.network_data(definition.plan.name)
         write_json(path / "definition.json", definition)
+
+    def read_pools(self) -> dict[Name, PoolDefinition]:
+        """All pools that are defined."""
+        directory = self.state.data / "pool"
+        paths = sorted(directory.glob("*.json")) if directory.is_dir() else []
+        return {Name(path.stem): read_json(path, PoolDefinition) for path in paths}
+
+    def write_pool(self, definition: PoolDefinition) -> None:
+        """Store a pool's definition."""
+        write_json(self._pool_path(definition.plan.name), definition)
+
+    def remove_pool(self, name: str) -> None:
+        """Forget a pool; what lies in it stays."""
+        self._pool_path(name).unlink(missing_ok=True)
+
+    def _pool_path(self, name: str) -> Path:
+        return self.state.data / "pool" / f"{name}.json"
 
     def remove_machine(self, name: Name) -> None:
         """Forget a machine, its logs and its seed; the definition goes first."""

@@ -56,17 +56,21 @@ class Pools:
             raise StorageError(f"{name!r} could be each of {names}", "give its whole name")
         return found[0]
 
-    def find_dependents(self, volume: Volume) -> tuple[Volume, ...]:
-        """The volumes, of all pools, that have this one as their backing file."""
-        real = Path(os.path.realpath(volume.path))
-        return find_dependents(real, self.find_volumes())
+    def find_dependents(self, path: Path) -> tuple[Volume, ...]:
+        """The volumes, of all pools, that have this image as their backing file.
+
+        Costs no process. Raises StorageError if a pool cannot be listed: it might have some.
+        """
+        overlays = [pool for pool in self.pools.values() if pool.has_overlays]
+        volumes = [volume for pool in overlays for volume in pool.find_volumes()]
+        return find_dependents(Path(os.path.realpath(path)), volumes)
 
     def check_changeable(self, volume: Volume) -> None:
         """Refuse to change a volume that others build on, or that somebody has open.
 
         Raises StorageError, naming them.
         """
-        if dependents := self.find_dependents(volume):
+        if dependents := self.find_dependents(volume.path):
             names = ", ".join(f"{other.pool}/{other.name}" for other in dependents[:5])
             more = f" and {len(dependents) - 5} more" if len(dependents) > 5 else ""
             raise StorageError(

@@ -77,6 +77,7 @@ LAYERS = [  # lowest first
     moving("qorch.supervisor"),
     moving("qorch.api"),
     moving("qorch.client", "qorch.serve"),
+    moving("qorch.storage_client"),
     moving("qorch.cli", "qorch.testing"),
     moving("qorch", "qorch.__main__"),
 ]
@@ -114,7 +115,7 @@ KNOWS_ONLY = {  # of the project's own modules; narrower than the layers
     # `up --foreground`, which are a supervisor.
     "qorch.client": ("qorch.api.rendezvous", "qorch.api.wire", "qorch.paths"),
     "qorch.cli": (
-        *("qorch.cli", "qorch.client", "qorch.cmdline", "qorch.serve"),
+        *("qorch.cli", "qorch.client", "qorch.cmdline", "qorch.serve", "qorch.storage_client"),
         *("qorch.api.rendezvous", "qorch.paths", "qorch.progress", "qorch.units"),
         *("qorch.errors", "qorch_net.errors", "qorch_storage.errors"),
     ),
@@ -122,6 +123,7 @@ KNOWS_ONLY = {  # of the project's own modules; narrower than the layers
     "qorch.api": (
         *("qorch.api", "qorch.load", "qorch.paths", "qorch.progress", "qorch.spec", "qorch.units"),
         *("qorch.errors", "qorch_net.errors", "qorch_storage.errors"),
+        *("qorch_storage.copies", "qorch_storage.plan", "qorch_storage.qemu_img"),  # values only
     ),
 }
 

@@ -15,7 +15,7 @@ from starlette.responses import Response
 
 from qorch.errors import InputError, NotFoundError, QorchError
 from qorch_net.errors import NetError
-from qorch_storage.errors import StorageError
+from qorch_storage.errors import MissingError, StorageError
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
@@ -39,12 +39,14 @@ class Json(Response):
 class Stream:
     """An answer written piece by piece: until `pump` is done, the client leaves or the API stops.
 
-    Errors before the first `start` or `write` are answered as such.
+    Errors before the first `start` or `write` are answered as such. A stream whose `length` is
+    known says so, and a client can tell one that was cut off.
     """
 
     pump: Callable[[Stream], Awaitable[None]]
     stopping: trio.Event
     media_type: str = "application/octet-stream"
+    length: int | None = None
     _send: Send = attrs.field(init=False)
     _started: bool = attrs.field(default=False, init=False)
 
@@ -53,6 +55,8 @@ class Stream:
         if not self._started:
             self._started = True
             headers = [(b"content-type", self.media_type.encode())]
+            if self.length is not None:
+                headers.append((b"content-length", b"%d" % self.length))
             await self._send({"type": "http.response.start", "status": 200, "headers": headers})
 
     async def write(self, data: bytes) -> None:
@@ -127,7 +131,7 @@ def describe_error(error: Exception) -> dict[str, Any]:
         case InputError(message=message, hint=hint, problems=problems):
             described = [attrs.asdict(problem) for problem in problems]
             return _describe("input", message, hint, described)
-        case NotFoundError(message=message, hint=hint):
+        case NotFoundError(message=message, hint=hint) | MissingError(message=message, hint=hint):
             return _describe("not-found", message, hint)
         case QorchError() | NetError() | StorageError():
             return _describe("failed", error.message, error.hint)

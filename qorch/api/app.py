@@ -18,7 +18,6 @@ import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote
 
 import attrs
 import trio
@@ -49,9 +48,10 @@ from qorch.api.body import (
 )
 from qorch.api.door import Door
 from qorch.api.follow import write_log
-from qorch.errors import InputError, MachineError, NotFoundError, Problem
+from qorch.api.names import find_name
+from qorch.api.storage import make_storage_routes
+from qorch.errors import InputError, MachineError, Problem
 from qorch.load import load_text
-from qorch.units import Name
 
 if TYPE_CHECKING:
     from qorch.api.activity import Activity
@@ -96,6 +96,7 @@ def make_app(
             ("GET", "/machines/{name}/console", api.read_console),
             ("POST", "/machines/{name}/console", api.write_console),
             ("GET", "/events", api.read_events),
+            *make_storage_routes(supervisor.storage, api.run_verb, stopping),
         )
     ]
     app = Starlette(
@@ -133,7 +134,7 @@ class _Api:
         return Json(self.supervisor.find_machines())
 
     async def show_machine(self, request: Request) -> Response:
-        return Json(await self.supervisor.show_machine(_find_name(request)))
+        return Json(await self.supervisor.show_machine(find_name(request)))
 
     async def plan(self, request: Request) -> Response:
         fields = await read_fields(request, _DOCUMENT | {"down": Field(read_flag, default=False)})
@@ -144,12 +145,12 @@ class _Api:
         restart = {"restart": Field(read_flag, default=False)}
         fields = await read_fields(request, _DOCUMENT | _WAIT | restart)
         verb = functools.partial(self.supervisor.up, await _load(fields))
-        return self._run(verb, wait=fields["wait"], restart=fields["restart"])
+        return self.run_verb(verb, wait=fields["wait"], restart=fields["restart"])
 
     async def down(self, request: Request) -> Response | Stream:
         fields = await read_fields(request, _DOCUMENT | _VOLUMES)
         verb = functools.partial(self.supervisor.down, await _load(fields))
-        return self._run(verb, volumes=fields["volumes"])
+        return self.run_verb(verb, volumes=fields["volumes"])
 
     async def start_machine(self, request: Request) -> Response | Stream:
         return await self._run_on_machine(self.supervisor.start_machine, request, _WAIT)
@@ -168,7 +169,7 @@ class _Api:
 
     async def read_log(self, request: Request) -> Stream:
         query = request.query_params
-        path = self.supervisor.find_log(_find_name(request))
+        path = self.supervisor.find_log(find_name(request))
         lines = _read_count(query["lines"]) if "lines" in query else None
         follow = _read_switch(query.get("follow", "false"))
 
@@ -179,7 +180,7 @@ class _Api:
         return Stream(pump, self.stopping)
 
     async def read_console(self, request: Request) -> Stream:
-        name = _find_name(request)
+        name = find_name(request)
 
         async def pump(stream: Stream) -> None:
             with self.supervisor.open_console(name) as console:
@@ -190,7 +191,7 @@ class _Api:
         return Stream(pump, self.stopping)
 
     async def write_console(self, request: Request) -> Response:
-        with self.supervisor.open_console(_find_name(request)) as console:
+        with self.supervisor.open_console(find_name(request)) as console:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_cancel_when, self.stopping, nursery.cancel_scope)
                 more = True
@@ -214,10 +215,10 @@ class _Api:
     async def _run_on_machine(
         self, verb: Callable[..., Awaitable[None]], request: Request, fields: dict[str, Field]
     ) -> Response | Stream:
-        name = _find_name(request)
-        return self._run(functools.partial(verb, name), **await read_fields(request, fields))
+        name = find_name(request)
+        return self.run_verb(functools.partial(verb, name), **await read_fields(request, fields))
 
-    def _run(self, verb: Callable[..., Awaitable[None]], **options: Any) -> Response | Stream:
+    def run_verb(self, verb: Callable[..., Awaitable[None]], **options: Any) -> Response | Stream:
         """Start a verb, and answer with its progress."""
         if self.stopping.is_set():
             return stopping_answer()
@@ -269,15 +270,6 @@ async def _load(fields: dict[str, Any]) -> Spec:
         return await trio.to_thread.run_sync(load_text, text, directory, file)
     except RecursionError:
         raise InputError(f"{file} is nested too deeply") from None
-
-
-def _find_name(request: Request) -> str:
-    """Find which machine is meant; what cannot be a machine's name never goes further."""
-    name = unquote(request.path_params["name"])
-    try:
-        return Name.from_text(name)
-    except ValueError:
-        raise NotFoundError(f"there is no machine {name!r}") from None
 
 
 def _read_count(text: str) -> int:

@@ -77,6 +77,11 @@ async def read_fields(request: Request, fields: Mapping[str, Field]) -> dict[str
         raise InputError(f"the body is not JSON: {error}") from None
     if not isinstance(body, dict):
         raise InputError("the body is not a JSON object")
+    return read_values(body, fields)
+
+
+def read_values(body: Mapping[str, object], fields: Mapping[str, Field]) -> dict[str, Any]:
+    """Read what is given as what it shall be. Raises InputError with every problem found."""
     problems = [
         Problem(key, "is not known here", f"known are {', '.join(fields) or 'no keys'}")
         for key in body

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from contextlib import AbstractContextManager
+    from contextlib import AbstractAsyncContextManager, AbstractContextManager
     from pathlib import Path
 
     import trio
@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from qorch.paths import StateDir
     from qorch.progress import Report
     from qorch.spec import Spec
+    from qorch_storage.copies import Copy, Mode
+    from qorch_storage.plan import ImageFormat, VolumePlan
+    from qorch_storage.qemu_img import Check, Source
 
 
 class Console(AsyncIterable[bytes], Protocol):
@@ -24,12 +27,115 @@ class Console(AsyncIterable[bytes], Protocol):
         """Type."""
 
 
+class Upload(Protocol):
+    """An image on its way to a volume."""
+
+    async def write(self, data: bytes) -> None:
+        """Take a piece."""
+
+    async def make_volume(self, source_format: ImageFormat, copy: Copy) -> None:
+        """Make the volume, once all is there."""
+
+
+class Download(Protocol):
+    """An image file that a volume was made into."""
+
+    @property
+    def size(self) -> int:
+        """Its bytes."""
+
+    async def read(self, size: int) -> bytes:
+        """Read some more; nothing at its end."""
+
+
+class Storage(Protocol):
+    """Pools and volumes. All raise StorageError; MissingError if there is no such thing."""
+
+    async def find_pools(self) -> list[dict[str, object]]:
+        """List the pools as `qorch pool ls --json` prints them."""
+
+    async def show_pool(self, name: str) -> dict[str, object]:
+        """Describe a pool as `qorch pool show --json` prints it."""
+
+    async def find_volumes(self, pool: str | None = None) -> list[dict[str, object]]:
+        """List the volumes as `qorch volume ls --json` prints them."""
+
+    async def show_volume(self, pool: str, name: str) -> dict[str, object]:
+        """Describe a volume as `qorch volume show --json` prints it."""
+
+    async def find_tree(self) -> list[dict[str, object]]:
+        """Tell what builds on what as `qorch volume tree --json` prints it."""
+
+    def find_format(self, pool: str) -> ImageFormat:
+        """Find the format that volumes of a pool have unless it is said."""
+
+    async def create(self, plan: VolumePlan, *, report: Report) -> None:
+        """Make a volume."""
+
+    async def resize(self, pool: str, name: str, *, size: int, force: bool, report: Report) -> None:
+        """Make a volume larger or smaller."""
+
+    async def copy(
+        self,
+        pool: str,
+        name: str,
+        copy: Copy,
+        *,
+        mode: Mode,
+        passphrase_file: Path | None,
+        report: Report,
+    ) -> None:
+        """Clone or convert a volume."""
+
+    async def import_file(self, source: Source, copy: Copy, *, report: Report) -> None:
+        """Make a volume of an image on this host."""
+
+    async def export_file(
+        self,
+        pool: str,
+        name: str,
+        *,
+        path: Path,
+        image_format: ImageFormat,
+        compress: bool,
+        passphrase_file: Path | None,
+        report: Report,
+    ) -> None:
+        """Write a volume to a file on this host."""
+
+    async def check(
+        self, pool: str, name: str, *, repair: str | None, passphrase_file: Path | None
+    ) -> Check:
+        """Check a volume."""
+
+    async def rename(self, pool: str, name: str, *, new: str, report: Report) -> None:
+        """Give a volume another name."""
+
+    async def wipe(self, pool: str, name: str, *, report: Report) -> None:
+        """Overwrite and remove a volume."""
+
+    async def remove(self, pool: str, name: str, *, report: Report) -> None:
+        """Remove a volume."""
+
+    def open_download(
+        self, pool: str, name: str, image_format: ImageFormat, *, compress: bool
+    ) -> AbstractAsyncContextManager[Download]:
+        """Open a volume's export for reading."""
+
+    def open_upload(self) -> AbstractAsyncContextManager[Upload]:
+        """Open a place for an image that comes in pieces."""
+
+
 class Supervisor(Protocol):
     """The verbs. All raise QorchError, NetError or StorageError; others are internal errors."""
 
     @property
     def state(self) -> StateDir:
         """Where its things are."""
+
+    @property
+    def storage(self) -> Storage:
+        """Pools and volumes."""
 
     def find_machines(self) -> list[dict[str, object]]:
         """List the machines as `qorch ls --json` prints them."""

@@ -9,6 +9,7 @@ from functools import partial
 
 import click
 
+from qorch.cli import volumes as storage
 from qorch.cli.errors import for_each
 from qorch.cli.options import (
     SECONDS,
@@ -309,3 +310,7 @@ def completion(shell: str) -> None:
     kind = get_completion_class(shell)
     if kind is not None:
         print(kind(qorch, {}, "qorch", "_QORCH_COMPLETE").source())
+
+
+for group in (storage.pool, storage.volume):
+    qorch.add_command(group)

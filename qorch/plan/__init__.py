@@ -58,7 +58,7 @@ def make_plan(spec: Spec, facts: Facts, defined: Defined, *, elsewhere: bool = F
         hint = "apt-get install qemu-system-x86"
         problems.append(Problem("", f"{QEMU} is not installed", hint, on_host=True))
     networks = plan_networks(spec, facts, defined, problems)
-    storage = Storage.from_spec(spec, facts, problems)
+    storage = Storage.from_spec(spec, facts, defined, problems)
     machines: dict[Name, MachinePlan] = {}
     notes: list[Note] = []
     for name, vm in spec.vms.items():
@@ -87,6 +87,7 @@ def make_plan(spec: Spec, facts: Facts, defined: Defined, *, elsewhere: bool = F
         machines=machines,
         networks=networks,
         volumes=storage.volumes,
+        pools=storage.pools,
         notes=tuple(notes),
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import attrs
@@ -10,12 +10,14 @@ import attrs
 from qorch.errors import Problem
 from qorch.facts import Facts
 from qorch.paths import StateDir
-from qorch.plan.values import DiskPlan
+from qorch.plan.values import Defined, DiskPlan
 from qorch.spec import DEFAULT_POOL, DiskSpec, PoolSpec, Spec, VolumeSpec
 from qorch.units import Name, Size
 from qorch_storage.errors import StorageError
+from qorch_storage.info import ImageInfo
 from qorch_storage.plan import Backing, ImageFormat, PoolPlan, PoolType, VolumePlan
 from qorch_storage.policy import ExtendPolicy
+from qorch_storage.tree import find_outside
 
 Volume = tuple[PoolPlan, VolumePlan]
 
@@ -30,9 +32,12 @@ class Storage:
     problems: list[Problem]
 
     @classmethod
-    def from_spec(cls, spec: Spec, facts: Facts, problems: list[Problem]) -> Storage:
+    def from_spec(
+        cls, spec: Spec, facts: Facts, defined: Defined, problems: list[Problem]
+    ) -> Storage:
         """Plan the document's pools and volumes."""
-        pools = plan_pools(spec, facts.state, problems)
+        pools = plan_pools(spec, facts.state, problems, defined.pools)
+        problems += _find_changed_pools(spec, pools, defined)
         storage = cls(facts, pools, {}, problems)
         volumes = {
             name: planned
@@ -108,6 +113,7 @@ class Storage:
         image = self.facts.images[path]
         if image.error is not None:
             self.problems.append(Problem(where, image.error, image.hint, on_host=True))
+        self._check_places(image.chain, where)
         return Backing(path=path, format=image.chain[0].format)
 
     def _chain(self, top: Backing | None) -> tuple[Backing, ...]:
@@ -126,14 +132,29 @@ class Storage:
         top = Backing(path=pool.volume_path(plan.name, plan.format), format=plan.format)
         return top, *self._chain(plan.backing)
 
+    def _check_places(self, chain: Sequence[ImageInfo], where: str) -> None:
+        """An image may claim any file of the host as its parent: only what is known is believed."""
+        images = [image.chain[0] for image in self.facts.images.values() if image.chain]
+        named = {image.real_path or image.path for image in images}
+        outside = find_outside(chain, self.facts.places, named)
+        if outside is not None:
+            self._add(
+                where,
+                f"{chain[0].path} builds on {outside.path}, which lies in no pool",
+                f"if you trust it, make it one: [pool.NAME] path = {str(outside.path.parent)!r}",
+            )
+
     def _add(self, path: str, message: str, hint: str | None = None) -> None:
         self.problems.append(Problem(path, message, hint))
 
 
 def plan_pools(
-    spec: Spec, state: StateDir, problems: list[Problem] | None = None
+    spec: Spec,
+    state: StateDir,
+    problems: list[Problem] | None = None,
+    defined: Mapping[Name, PoolPlan] | None = None,
 ) -> dict[Name, PoolPlan]:
-    """The document's pools, and the built-in one unless the document has its own of that name.
+    """The document's pools, those that are defined already, and the built-in one.
 
     Those that cannot be are left out, and a problem is added.
     """
@@ -154,7 +175,32 @@ def plan_pools(
         except StorageError as error:
             if problems is not None:
                 problems.append(Problem(f"pool.{name}", error.message, error.hint))
-    return plans
+    return {
+        **plans,
+        **{name: pool for name, pool in (defined or {}).items() if name not in spec.pools},
+    }
+
+
+def _find_changed_pools(
+    spec: Spec, pools: Mapping[Name, PoolPlan], defined: Defined
+) -> Iterator[Problem]:
+    """Pools that would lie elsewhere than the disks that other documents' machines have in them."""
+    for name in spec.pools:
+        old, new = defined.pools.get(name), pools.get(name)
+        if old is None or new is None or attrs.evolve(old, extend=new.extend) == new:
+            continue
+        users = [
+            machine
+            for machine, plan in defined.machines.items()
+            if machine not in spec.vms
+            and any(disk.pool is not None and disk.pool.name == name for disk in plan.disks)
+        ]
+        if users:
+            yield Problem(
+                f"pool.{name}",
+                f"is defined differently, and {', '.join(users)} has disks in it",
+                "give the new pool another name",
+            )
 
 
 def _bytes(size: Size | None) -> int | None:

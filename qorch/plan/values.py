@@ -155,15 +155,17 @@ class Plan:
     machines: Mapping[Name, MachinePlan]
     networks: Mapping[Name, NetworkPlan]
     volumes: Mapping[Name, tuple[PoolPlan, VolumePlan]]
+    pools: Mapping[Name, PoolPlan] = attrs.field(factory=dict)
     notes: tuple[Note, ...] = ()
 
 
 @attrs.frozen(kw_only=True)
 class Defined:
-    """The machines and networks that this state directory has already, by name."""
+    """The machines, networks and pools that this state directory has already, by name."""
 
     machines: Mapping[Name, MachinePlan] = attrs.field(factory=dict)
     networks: Mapping[Name, NetworkPlan] = attrs.field(factory=dict)
+    pools: Mapping[Name, PoolPlan] = attrs.field(factory=dict)
 
 
 def add_leases(network: NetworkPlan, machines: Mapping[Name, MachinePlan]) -> NetworkPlan:

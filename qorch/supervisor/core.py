@@ -41,10 +41,10 @@ from qorch.supervisor.definitions import Definitions
 from qorch.supervisor.events import Events
 from qorch.supervisor.machines import Machines
 from qorch.supervisor.networks import Networks
+from qorch.supervisor.storage import Storage
 from qorch.supervisor.tasks import from_thread, shielded
 from qorch.supervisor.views import make_details, make_row
 from qorch.units import Name
-from qorch_storage.pool import DirPool, make_pool
 
 
 @attrs.define(eq=False)
@@ -56,6 +56,7 @@ class Supervisor:
     _machines: Machines
     _networks: Networks
     _events: Events
+    storage: Storage
     _changing: trio.Lock = attrs.field(factory=trio.Lock, init=False)
 
     # -- looking -------------------------------------------------------------------------------
@@ -131,12 +132,13 @@ class Supervisor:
     @property
     def _defined(self) -> Defined:
         networks = {name: item.plan for name, item in self._networks.defined.items()}
-        return Defined(machines=self._definitions.plans, networks=networks)
+        defined = Defined(machines=self._definitions.plans, networks=networks)
+        return self.storage.add_to(defined)
 
     async def _make_plan(self, spec: Spec) -> tuple[Facts, Plan]:
         if problems := find_problems(spec):
             raise InputError.from_problems(problems)
-        facts = await trio.to_thread.run_sync(probe, spec, self.state)
+        facts = await trio.to_thread.run_sync(probe, spec, self.state, self.storage.plans)
         return facts, make_plan(spec, facts, self._defined)
 
     # -- up and down ---------------------------------------------------------------------------
@@ -162,6 +164,7 @@ class Supervisor:
                     report(Progress(note.kind, note.name, message=note.message))
                 changes = make_changes(plan, facts, self._defined, self._machines.plans)
                 stale = {Name(c.name) for c in changes if c.kind == "vm" and c.action == "restart"}
+                self.storage.define(spec, plan, undo)
                 await self._define(spec, plan, undo)
                 await self._networks.bring_up(plan.networks, report, undo)
                 await self._make_volumes(plan, report, undo)
@@ -232,6 +235,7 @@ class Supervisor:
                 elif name in self._networks.defined:
                     await self._networks.remove(name, report)
             await self._networks.tidy(report)
+            self.storage.forget(spec.pools, report)
 
     # -- one machine ---------------------------------------------------------------------------
 
@@ -301,15 +305,8 @@ class Supervisor:
             if definition is None:
                 return
             report(Progress("vm", name, "remove"))
-            for disk in definition.plan.disks if volumes else ():
-                if disk.pool is not None and disk.volume is not None:
-                    pool = make_pool(disk.pool)
-                    tell = from_thread("volume", disk.volume.name, report)
-                    await trio.to_thread.run_sync(
-                        functools.partial(
-                            pool.remove_volume, disk.volume.name, disk.volume.format, report=tell
-                        )
-                    )
+            if volumes:
+                await self.storage.remove_disks(definition.plan.disks, report)
             self._definitions.put(name, None)
             self._machines.forget(name)
             self._events.emit_nowait(name, "REMOVED", {})
@@ -320,5 +317,5 @@ class Supervisor:
         """Take over what a supervisor before us left running; remove what nothing owns."""
         self._definitions.read()
         await self._machines.adopt(report)
-        DirPool("default", self.state.default_pool).remove_stale()
+        await self.storage.adopt(report)
         await self._networks.adopt(report)

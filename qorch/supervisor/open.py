@@ -23,6 +23,7 @@ from qorch.supervisor.events import Events
 from qorch.supervisor.machines import Machines
 from qorch.supervisor.networks import Networks
 from qorch.supervisor.rules import watch_rules
+from qorch.supervisor.storage import Storage
 from qorch.supervisor.tasks import Task, Tasks
 
 
@@ -65,7 +66,8 @@ def _make_supervisor(
     definitions = Definitions(store)
     machines = Machines(state, qemu, transcripts, tasks, store, definitions, events)
     networks = Networks(state, Path("dnsmasq"), tasks, store, definitions, events)
-    return Supervisor(state, definitions, machines, networks, events), networks
+    storage = Storage(state, store, definitions)
+    return Supervisor(state, definitions, machines, networks, events, storage), networks
 
 
 async def _run_tasks(

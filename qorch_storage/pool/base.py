@@ -45,6 +45,10 @@ class Pool(Protocol):
     def path(self) -> Path:
         """The directory in which its volumes appear."""
 
+    @property
+    def has_overlays(self) -> bool:
+        """Whether its volumes can build on others: raw ones, as all of LVM's are, cannot."""
+
     def volume_path(self, name: str, image_format: ImageFormat) -> Path:
         """Return where a volume of that name and format lies, whether it exists or not."""
 

@@ -48,6 +48,7 @@ class DirPool:
 
     name: str
     path: Path
+    has_overlays = True
 
     @classmethod
     def from_plan(cls, plan: PoolPlan) -> DirPool:

@@ -27,6 +27,7 @@ class LvmPool:
     name: str
     path: Path
     group: Group
+    has_overlays = False
 
     @classmethod
     def from_plan(cls, plan: PoolPlan) -> LvmPool:

@@ -34,6 +34,7 @@ class ThinPool:
     path: Path
     thin_pool: str
     group: Group
+    has_overlays = False
 
     @classmethod
     def from_plan(cls, plan: PoolPlan) -> ThinPool:

@@ -53,6 +53,7 @@ def make_facts(spec: Spec | None = None, *, root: Path = ROOT, **changes) -> Fac
         "images": {path: Image(chain=_make_chain(path, form)) for path, form in _images(spec)},
         "files": dict(_files(spec)),
         "volumes": frozenset(),
+        "places": frozenset({root}),  # a pool, so what is in it may build on each other
     }
     return Facts(**{**values, **changes})
 

@@ -84,6 +84,7 @@ class FakeSupervisor:
     consoles: set = attrs.field(factory=set)
     listeners: set = attrs.field(factory=set)
     machine_rows: int = 1
+    storage: object = None
 
     def find_machines(self):
         """See the protocol."""
