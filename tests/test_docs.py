@@ -200,13 +200,14 @@ def test_commands_in_documents_exist(command):
 def check_qorch(words: list[str], command: str) -> None:
     """Follow the words through click's groups; every option must be one of its command."""
     here: click.Command = verbs
+    context = click.Context(verbs)
     options = {option for parameter in here.params for option in parameter.opts}
     for word in words:
-        if word.startswith("-"):
+        if word.startswith("-") and word != "-":
             known = options | {"--help"}
             assert word.partition("=")[0] in known, f"{command}: no option {word}"
-        elif isinstance(here, click.Group) and word in here.commands:
-            here = here.commands[word]
+        elif isinstance(here, click.Group) and (found := here.get_command(context, word)):
+            here = found
             for parameter in here.params:
                 options |= {*parameter.opts, *parameter.secondary_opts}
         else:

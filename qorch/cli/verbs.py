@@ -9,8 +9,8 @@ from functools import partial
 
 import click
 
-from qorch.cli import volumes as storage
 from qorch.cli.errors import for_each
+from qorch.cli.group import Verbs
 from qorch.cli.options import (
     SECONDS,
     file_argument,
@@ -27,7 +27,7 @@ from qorch.cli.options import (
 from qorch.cli.output import Progress, format_size, format_uptime, print_json, print_table
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option(
     "--state-dir",
     envvar="QORCH_STATE_DIR",
@@ -310,7 +310,3 @@ def completion(shell: str) -> None:
     kind = get_completion_class(shell)
     if kind is not None:
         print(kind(qorch, {}, "qorch", "_QORCH_COMPLETE").source())
-
-
-for group in (storage.pool, storage.volume):
-    qorch.add_command(group)

@@ -34,6 +34,7 @@ def test_ls_loads_few_modules_of_ours(qorch, served):
         "qorch.api.wire",
         "qorch.cli",
         "qorch.cli.errors",
+        "qorch.cli.group",
         "qorch.cli.options",
         "qorch.cli.output",
         "qorch.cli.verbs",
