@@ -7,7 +7,7 @@ from ipaddress import IPv4Address, IPv6Address, IPv6Interface
 
 import attrs
 import pytest
-from guests import WEB, ask_dhcp, plug, settle
+from net_guests import WEB, ask_dhcp, plug, settle
 
 from qorch_net.netlink.nft import find_ruleset
 from qorch_net.network import apply_rules

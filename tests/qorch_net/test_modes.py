@@ -6,7 +6,7 @@ from ipaddress import IPv4Address, IPv6Address, IPv6Interface
 from pathlib import Path
 
 import pytest
-from guests import (
+from net_guests import (
     accept,
     add_ipv6_uplink,
     ask_dhcp,

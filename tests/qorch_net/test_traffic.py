@@ -7,7 +7,7 @@ import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from guests import WEB, accept, ask_dhcp, connect, listen, plug, uplink
+from net_guests import WEB, accept, ask_dhcp, connect, listen, plug, uplink
 
 from qorch_net.dnsmasq import find_leases
 
