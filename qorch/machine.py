@@ -102,7 +102,9 @@ class Machine:
 
     @property
     def console(self) -> Console:
-        """The serial console. Raises MachineError if QEMU is not connected."""
+        """Qorch's own console. Raises MachineError if there is none, or QEMU is not connected."""
+        if not self.plan.console.is_there:
+            raise no_console(self.plan.name)
         if self._console is None:
             raise MachineError(f"{self.plan.name} is not running")
         return self._console
@@ -148,9 +150,10 @@ class Machine:
 
     async def _connect(self, stack: AsyncExitStack) -> None:
         run, data = self.paths.machine_run(self.plan.name), self.paths.machine_data(self.plan.name)
-        self._console = await stack.enter_async_context(
-            open_console(run / "console.sock", data / "console.log", self.plan.log_size)
-        )
+        if self.plan.console.is_there:
+            self._console = await stack.enter_async_context(
+                open_console(run / "console.sock", data / "console.log", self.plan.log_size)
+            )
         self._monitor = await stack.enter_async_context(
             open_monitor(run / "qmp.sock", transcript=self.transcript)
         )
@@ -189,7 +192,8 @@ class Machine:
         async with trio.open_nursery() as nursery:
             with self.monitor.listen() as events:
                 nursery.start_soon(self._follow_events, events)
-                nursery.start_soon(self.console.run)
+                if self._console is not None:
+                    nursery.start_soon(self._console.run)
                 await self.wait_exit()
                 nursery.cancel_scope.cancel()
 
@@ -269,3 +273,11 @@ class Machine:
 
     async def _terminate(self) -> None:
         self.process.send_signal(signal.SIGTERM)
+
+
+def no_console(name: str) -> MachineError:
+    """What is said to whoever wants the console of a machine that has none."""
+    return MachineError(
+        f"{name} has no console of qorch's own",
+        f'[vm.{name}.console] device = "isa-serial" gives it one',
+    )

@@ -4,24 +4,50 @@ from __future__ import annotations
 
 import enum
 import json
+from collections.abc import Mapping
 from pathlib import PurePath
-from typing import TYPE_CHECKING
 
 import attrs
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 Properties = dict[str, object]
 
 
+_UNDERSCORED = frozenset(  # QEMU's older properties are written with `_`
+    {"chassis_nr", "cmd_per_lun", "device_id", "discard_granularity", "event_idx", "host_mtu"}
+    | {"iommu_platform", "logical_block_size", "max_outputs", "max_sectors", "min_io_size"}
+    | {"mount_tag", "num_queues", "opt_io_size", "physical_block_size", "ram_size"}
+    | {"rotation_rate", "rx_queue_size", "security_model", "tx_queue_size", "vgamem_mb"}
+    | {"vram64_size_mb", "vram_size", "vram_size_mb", "max_ioqpairs"}
+)
+
+NOT_A_PROPERTY: dict[str, str | None] = {"qemu": None}
+"""Metadata of a field of a switch class that is not one of QEMU's properties itself."""
+
+
 def properties(switch: attrs.AttrsInstance) -> Properties:
-    """The fields of a switch class under QEMU's names: `_` is `-`, None is left out."""
-    return {
-        field.metadata.get("qemu", field.name.replace("_", "-")): plain(value)
-        for field in attrs.fields(type(switch))
-        if (value := getattr(switch, field.name)) is not None
-    }
+    """The fields of a switch class under QEMU's names: `_` is `-`, None is left out.
+
+    A field's metadata may give another name. A value that has fields itself stands for them, a
+    mapping for what is in it.
+    """
+    found: Properties = {}
+    for field in attrs.fields(type(switch)):
+        name = field.metadata.get("qemu", property_name(field.name))
+        value = getattr(switch, field.name)
+        if name is None or value is None:
+            continue
+        if attrs.has(type(value)):
+            found |= properties(value)
+        elif isinstance(value, Mapping):
+            found |= {key: plain(item) for key, item in value.items()}
+        else:
+            found[name] = plain(value)
+    return found
+
+
+def property_name(name: str) -> str:
+    """QEMU's name for a field: `_` is `-` there, but for those that always had it."""
+    return name if name in _UNDERSCORED else name.replace("_", "-")
 
 
 def plain(value: object) -> object:  # noqa: PLR0911  one return per kind

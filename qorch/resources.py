@@ -14,17 +14,29 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import attrs
+
 from qorch.argv import make_argv
 from qorch.console import rotate_log
 from qorch.errors import MachineError
-from qorch.handles import Handles
+from qorch.handles import (
+    Credential,
+    Handle,
+    Handles,
+    ListeningSocket,
+    LogFile,
+    Tap,
+    Vsock,
+    find_handles,
+)
 from qorch.paths import StateDir
 from qorch.plan import DiskPlan, MachinePlan
 from qorch.process import Process, start_process
 from qorch.sockets import bind_unix
-from qorch.spec import DEFAULT_POOL
+from qorch.spec import DEFAULT_POOL, CredentialSpec
 from qorch.state import Store
 from qorch.units import Name
+from qorch.vsock import open_vsock
 from qorch_net.plan import TapPlan
 from qorch_storage.errors import StorageError
 from qorch_storage.locks import check_writable
@@ -110,8 +122,8 @@ def ensure_volume(pool: PoolPlan, volume: VolumePlan, report: StepReport, undo: 
 def _open_handles(
     plan: MachinePlan, state: StateDir, report: StepReport
 ) -> Iterator[tuple[Handles, int]]:
-    """Sockets, log and taps, and the lock that QEMU holds as long as it lives."""
-    run, data = state.machine_run(plan.name), state.machine_data(plan.name)
+    """All that QEMU inherits, and the lock that it holds as long as it lives."""
+    run = state.machine_run(plan.name)
     with ExitStack() as stack:
         lock = _open(stack, run / "lock", os.O_RDWR | os.O_CREAT)
         try:
@@ -119,38 +131,56 @@ def _open_handles(
         except BlockingIOError:
             raise MachineError(f"{plan.name} is running already") from None
         report("bind sockets")
-        sockets = [
-            stack.enter_context(bind_unix(run / f"{name}.sock")).fileno()
-            for name in ("qmp", "monitor", "console", *plan.sockets)
-        ]
-        rotate_log(data / "console.log")
-        log = _open(stack, data / "console.log", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-        taps = {nic.id: _open_tap(stack, nic.tap, report) for nic in plan.nics}
-        qmp, monitor, console, *ports = sockets
-        handles = Handles(
-            qmp=qmp,
-            monitor=monitor,
-            console=console,
-            console_log=log,
-            taps=taps,
-            credentials=dict(_open_credentials(stack, plan)),
-            now=int(time.time()),
-            sockets=dict(zip(plan.sockets, ports, strict=True)),
-        )
-        yield handles, lock
+        paths = _Directories(run, state.machine_data(plan.name))
+        numbers = {
+            handle.name: _open_handle(stack, handle, paths, report) for handle in find_handles(plan)
+        }
+        yield Handles(numbers, int(time.time())), lock
 
 
-def _open_credentials(stack: ExitStack, plan: MachinePlan) -> Iterator[tuple[str, int]]:
+@attrs.frozen
+class _Directories:
+    """Where a machine's sockets and its logs are."""
+
+    run: Path
+    data: Path
+
+
+def _open_handle(stack: ExitStack, handle: Handle, paths: _Directories, report: StepReport) -> int:
+    match handle:
+        case ListeningSocket(name):
+            return stack.enter_context(bind_unix(paths.run / f"{name}.sock")).fileno()
+        case LogFile(name, path, append):
+            if path is None:
+                rotate_log(paths.data / name)
+            return _open_appending(stack, path or paths.data / name, truncate=not append)
+        case Tap(_, tap):
+            return _open_tap(stack, tap, report)
+        case Vsock(_, cid):
+            report(f"reserve CID {cid}")
+            return stack.enter_context(open_vsock(cid))
+        case Credential(_, credential):
+            return _open_credential(stack, credential)
+
+
+def _open_appending(stack: ExitStack, path: Path, *, truncate: bool = False) -> int:
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | (os.O_TRUNC if truncate else 0)
+    try:
+        return _open(stack, path, flags)
+    except OSError as error:
+        raise MachineError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def _open_credential(stack: ExitStack, item: CredentialSpec) -> int:
     """Secrets are kept in memory that only QEMU inherits, as systemd reads them of SMBIOS."""
-    for item in plan.credentials:
-        try:
-            content = base64.b64encode(item.file.read_bytes())
-        except OSError as error:
-            raise MachineError(f"credential {item.name}: {item.file}: {error.strerror}") from error
-        fd = os.memfd_create(f"qorch-{item.name}", os.MFD_CLOEXEC)
-        stack.callback(os.close, fd)
-        os.write(fd, b"io.systemd.credential.binary:%s=%s" % (item.name.encode(), content))
-        yield item.name, fd
+    try:
+        content = base64.b64encode(item.file.read_bytes())
+    except OSError as error:
+        raise MachineError(f"credential {item.name}: {item.file}: {error.strerror}") from error
+    fd = os.memfd_create(f"qorch-{item.name}", os.MFD_CLOEXEC)
+    stack.callback(os.close, fd)
+    os.write(fd, b"io.systemd.credential.binary:%s=%s" % (item.name.encode(), content))
+    return fd
 
 
 def _open_tap(stack: ExitStack, tap: TapPlan, report: StepReport) -> int:

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from qorch.argv.channels import make_channels
-from qorch.argv.devices import make_balloon, make_ports, make_rng
+from qorch.argv.controllers import make_controllers
 from qorch.argv.disks import make_disk, make_seed
 from qorch.argv.machine import (
     make_base,
-    make_console,
     make_cpu_devices,
     make_iothreads,
     make_monitors,
@@ -18,6 +16,8 @@ from qorch.argv.machine import (
 )
 from qorch.argv.memory import make_memory_device
 from qorch.argv.nics import make_nic
+from qorch.argv.ports import make_console, make_ports
+from qorch.argv.services import make_iommu, make_services
 from qorch.argv.shares import make_share
 from qorch.argv.tables import make_tables
 from qorch.handles import Handles
@@ -40,18 +40,19 @@ def make_switches(plan: MachinePlan, handles: Handles) -> Iterator[Switch]:
     yield from make_iothreads(plan)
     yield from make_cpu_devices(plan)
     yield from make_monitors(handles)
-    yield from make_ports(plan)
-    yield from make_console(handles)
+    if plan.iommu is not None:
+        yield from make_iommu(plan.iommu)
+    yield from make_controllers(plan)
+    yield from make_console(plan, handles)
+    yield from make_ports(plan, handles)
     for disk in plan.disks:
         yield from make_disk(plan, disk)
     yield from make_seed(plan)
     for nic in plan.nics:
-        yield from make_nic(plan, nic, handles.taps[nic.id])
-    yield from make_channels(plan, handles)
+        yield from make_nic(plan, nic, handles[nic.id])
     for share in plan.shares:
         yield from make_share(plan, share)
-    yield from make_rng(plan)
-    yield from make_balloon(plan)
+    yield from make_services(plan, handles)
     for device in plan.memory.devices:
         yield from make_memory_device(plan, device)
     yield from make_own_words(plan)

@@ -8,7 +8,7 @@ from qorch.argv.transport import find_transport
 from qorch.plan import DiskPlan, MachinePlan
 from qorch.switch import Switch
 from qorch.switch.backend import Blockdev
-from qorch.switch.device import DeviceVirtioBlk
+from qorch.switch.disk import BlockCommon, DeviceVirtioBlk
 from qorch_storage.plan import Backing, ImageFormat
 
 
@@ -29,10 +29,9 @@ def make_disk(plan: MachinePlan, disk: DiskPlan) -> Iterator[Switch]:
     yield DeviceVirtioBlk(
         transport=find_transport(plan),
         id=f"{disk.id}-dev",
-        drive=disk.id,
-        bus=disk.bus,
+        place=disk.place,
+        block=BlockCommon(drive=disk.id, bootindex=disk.bootindex),
         serial=disk.serial,
-        bootindex=disk.bootindex,
     )
 
 
@@ -40,5 +39,5 @@ def make_seed(plan: MachinePlan) -> Iterator[Switch]:
     """The cloud-init seed: one more disk, read-only."""
     if plan.seed is not None:
         image = Backing(path=plan.seed.path, format=ImageFormat.RAW)
-        seed = DiskPlan(id="seed", chain=(image,), read_only=True, bus=plan.seed.bus)
+        seed = DiskPlan(id="seed", chain=(image,), read_only=True, place=plan.seed.place)
         yield from make_disk(plan, seed)

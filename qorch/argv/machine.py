@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 from qorch.argv.memory import make_memory, name_whole_memory
-from qorch.handles import Handles
+from qorch.handles import MONITOR, QMP, Handles
 from qorch.plan import MachinePlan
 from qorch.spec import (
     ClockSpec,
@@ -17,7 +16,7 @@ from qorch.spec import (
     TickPolicy,
 )
 from qorch.switch import Switch
-from qorch.switch.backend import AddFd, ChardevSocket, Mon
+from qorch.switch.backend import Mon
 from qorch.switch.base import (
     Accelerator,
     Action,
@@ -34,10 +33,9 @@ from qorch.switch.base import (
     Uuid,
     Words,
 )
+from qorch.switch.chardev import ChardevSocket
 from qorch.switch.cpu import Cpu, DeviceCpu, ObjectIothread, Smp
-from qorch.switch.device import DeviceIsaSerial
 
-_LOG_SET = 1
 _ISA_BRIDGES = {MachineFamily.PC: "PIIX4_PM", MachineFamily.Q35: "ICH9-LPC"}
 
 
@@ -184,21 +182,9 @@ def make_iothreads(plan: MachinePlan) -> Iterator[Switch]:
 
 def make_monitors(handles: Handles) -> Iterator[Switch]:
     """One for qorch, one left free for people and tools."""
-    for id_, fd in (("qmp", handles.qmp), ("monitor", handles.monitor)):
+    for id_, fd in ((QMP, handles[QMP]), (MONITOR, handles[MONITOR])):
         yield ChardevSocket(id=id_, fd=fd)
         yield Mon(chardev=id_)
-
-
-def make_console(handles: Handles) -> Iterator[Switch]:
-    """The first serial port, logged by QEMU itself."""
-    yield AddFd(fd=handles.console_log, set=_LOG_SET)
-    yield ChardevSocket(
-        id="console",
-        fd=handles.console,
-        logfile=Path(f"/dev/fdset/{_LOG_SET}"),
-        logappend=True,
-    )
-    yield DeviceIsaSerial(id="serial0", chardev="console")
 
 
 def make_own_words(plan: MachinePlan) -> Iterator[Switch]:

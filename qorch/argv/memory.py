@@ -78,7 +78,7 @@ def make_memory_device(plan: MachinePlan, device: MemoryDevicePlan) -> Iterator[
     match spec.model:
         case MemoryDeviceModel.PC_DIMM | MemoryDeviceModel.NVDIMM:
             yield DeviceDimm(
-                driver=spec.model.value,
+                model=spec.model.value,
                 id=id_,
                 memdev=memdev,
                 node=spec.node,
@@ -96,7 +96,7 @@ def make_memory_device(plan: MachinePlan, device: MemoryDevicePlan) -> Iterator[
                 memaddr=spec.base,
                 requested_size=spec.requested,
                 block_size=spec.block_size,
-                bus=device.bus,
+                place=device.place,
             )
         case MemoryDeviceModel.VIRTIO_PMEM:
             yield DeviceVirtioPmem(
@@ -104,5 +104,5 @@ def make_memory_device(plan: MachinePlan, device: MemoryDevicePlan) -> Iterator[
                 id=id_,
                 memdev=memdev,
                 memaddr=spec.base,
-                bus=device.bus,
+                place=device.place,
             )

@@ -8,7 +8,8 @@ from qorch.argv.transport import find_transport
 from qorch.plan import MachinePlan, NicPlan
 from qorch.switch import Switch
 from qorch.switch.backend import NetdevTap
-from qorch.switch.device import DeviceVirtioNet, Transport
+from qorch.switch.device import Transport
+from qorch.switch.nic import DeviceVirtioNet, NicCommon
 
 
 def make_nic(plan: MachinePlan, nic: NicPlan, fd: int) -> Iterator[Switch]:
@@ -18,8 +19,8 @@ def make_nic(plan: MachinePlan, nic: NicPlan, fd: int) -> Iterator[Switch]:
     yield DeviceVirtioNet(
         transport=transport,
         id=f"{nic.id}-dev",
-        netdev=nic.id,
-        mac=nic.mac,
-        bus=nic.bus,
-        romfile="" if transport is Transport.PCI else None,
+        place=nic.place,
+        nic=NicCommon(
+            netdev=nic.id, mac=nic.mac, romfile="" if transport is Transport.PCI else None
+        ),
     )

@@ -30,5 +30,5 @@ def make_share(plan: MachinePlan, share: SharePlan) -> Iterator[Switch]:
         id=f"{share.id}-dev",
         fsdev=share.id,
         mount_tag=spec.tag,
-        bus=share.bus,
+        place=share.place,
     )

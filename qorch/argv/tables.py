@@ -29,7 +29,7 @@ def make_tables(plan: MachinePlan, handles: Handles) -> Iterator[Switch]:
     if smbios.chassis != SmbiosChassisSpec():
         yield Smbios(type=3, fields=smbios.chassis)
     if smbios.oem_strings or plan.credentials:
-        secrets = [handles.credentials[item.name] for item in plan.credentials]
+        secrets = [handles[f"credential.{item.name}"] for item in plan.credentials]
         yield SmbiosOemStrings(
             values=smbios.oem_strings,
             paths=tuple(Path(f"/proc/self/fd/{fd}") for fd in secrets),

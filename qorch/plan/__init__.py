@@ -7,10 +7,14 @@ from pathlib import Path
 
 from qorch.errors import InputError, Problem
 from qorch.facts import Facts
+from qorch.place import Place
 from qorch.plan.changes import Change, make_changes, make_removals
+from qorch.plan.controllers import ControllerPlan
 from qorch.plan.machine import plan_machine
 from qorch.plan.networks import is_up, plan_networks, same_network
 from qorch.plan.nics import Addresses
+from qorch.plan.ports import ChannelPlan, ConsolePlan, ParallelPlan, SerialPlan
+from qorch.plan.services import IommuPlan, RngPlan, ShmemPlan
 from qorch.plan.shares import SharePlan
 from qorch.plan.storage import Storage
 from qorch.plan.values import (
@@ -28,14 +32,23 @@ from qorch.units import Name
 
 __all__ = [
     "Change",
+    "ChannelPlan",
+    "ConsolePlan",
+    "ControllerPlan",
     "Defined",
     "DiskPlan",
+    "IommuPlan",
     "MachinePlan",
     "NicPlan",
     "Note",
+    "ParallelPlan",
+    "Place",
     "Plan",
+    "RngPlan",
     "SeedPlan",
+    "SerialPlan",
     "SharePlan",
+    "ShmemPlan",
     "add_leases",
     "is_up",
     "make_changes",

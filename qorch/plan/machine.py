@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from uuid import UUID, uuid5
 
 import attrs
@@ -13,18 +13,30 @@ from qorch.plan.cpu import check_pin, plan_cpu
 from qorch.plan.files import name_files
 from qorch.plan.memory import plan_memory
 from qorch.plan.nics import Addresses, plan_nics
-from qorch.plan.place import place
+from qorch.plan.place import place_devices
+from qorch.plan.ports import plan_channels, plan_console, plan_parallels, plan_serials
+from qorch.plan.seats import find_seats
 from qorch.plan.seed import make_seed_files
+from qorch.plan.services import (
+    plan_balloon,
+    plan_cryptos,
+    plan_iommu,
+    plan_panics,
+    plan_rngs,
+    plan_shmems,
+    plan_watchdogs,
+)
 from qorch.plan.shares import plan_shares
 from qorch.plan.storage import Storage
 from qorch.plan.values import Defined, DiskPlan, MachinePlan, Note, SeedPlan
-from qorch.spec import Accel, MachineFamily, MachineSpec
+from qorch.plan.vsock import plan_vsock
+from qorch.spec import Accel, MachineSpec
 from qorch.units import Name
 from qorch_net.plan import NetworkPlan
 
 _NAMESPACE = UUID("6f3c9a4e-0d1b-5c57-9a55-2f8f3c1d7b90")  # made up once, for uuid5
 _AS_GIVEN = (
-    *("kernel", "initrd", "append", "ready", "powerdown_timeout", "guest_agent", "emulator"),
+    *("kernel", "initrd", "append", "ready", "powerdown_timeout", "emulator"),
     *("iothreads", "features", "clock", "boot", "smbios", "credentials", "fw_cfg"),
     *("title", "on_reboot", "on_panic", "sandbox", "qemu_args"),
 )
@@ -49,15 +61,28 @@ def plan_machine(
     for index, thread in enumerate(spec.iothreads):
         if thread.pin is not None:
             check_pin(f"vm.{name}.iothread[{index}].pin", thread.pin, facts, problems)
+    path = f"vm.{name}"
+    placement = place_devices(
+        path,
+        spec.machine.family,
+        spec.controllers,
+        tuple(find_seats(path, spec)),
+        kept.places() if kept else {},
+        problems,
+    )
     disks = [
-        disk
+        attrs.evolve(disk, place=placement.get(disk.id))
         for index, disk_spec in enumerate(spec.disks)
         if (disk := storage.plan_disk(name, index, disk_spec))
     ]
     seed = None
     if spec.cloud_init is not None:
         files = make_seed_files(name, uuid, spec.cloud_init, facts, problems)
-        seed = SeedPlan(path=facts.state.machine_data(name) / "seed.iso", files=files)
+        seed = SeedPlan(
+            path=facts.state.machine_data(name) / "seed.iso",
+            files=files,
+            place=placement.get("seed"),
+        )
     machine = MachinePlan(
         name=name,
         owner=facts.owner,
@@ -65,20 +90,31 @@ def plan_machine(
         machine=spec.machine,
         accel=accel,
         cpu=plan_cpu(name, spec.cpu, spec.accel, accel, facts, problems),
-        memory=plan_memory(name, spec, facts, problems),
+        memory=plan_memory(name, spec, facts, placement, problems),
         genid=_choose_genid(spec, uuid),
         **{key: getattr(spec, key) for key in _AS_GIVEN},
-        balloon=spec.memory.balloon.enabled,
-        rng=bool(spec.rngs),
-        disks=tuple(_number_boot_order(disks, direct=spec.kernel is not None)),
-        nics=tuple(plan_nics(name, uuid, spec, facts.owner, networks, kept, taken, problems)),
+        controllers=placement.controllers,
+        disks=tuple(_number_boot_order(disks, spec)),
+        nics=tuple(
+            attrs.evolve(nic, place=placement.get(nic.id))
+            for nic in plan_nics(name, uuid, spec, facts.owner, networks, kept, taken, problems)
+        ),
         seed=seed,
-        shares=tuple(plan_shares(name, spec, facts, problems)),
-        log_size=spec.console.log_size,
+        shares=tuple(plan_shares(name, spec, facts, placement, problems)),
+        console=plan_console(spec, placement),
+        serials=tuple(plan_serials(path, spec, placement, problems)),
+        parallels=tuple(plan_parallels(path, spec, problems)),
+        channels=tuple(plan_channels(spec, placement)),
+        rngs=tuple(plan_rngs(spec, placement)),
+        balloon=plan_balloon(spec, placement),
+        watchdogs=tuple(plan_watchdogs(spec, placement)),
+        panics=tuple(plan_panics(spec, placement)),
+        vsock=plan_vsock(path, uuid, spec, placement, taken.cids, problems),
+        iommu=plan_iommu(spec, placement),
+        shmems=tuple(plan_shmems(spec, placement)),
+        cryptos=tuple(plan_cryptos(spec, placement)),
     )
-    return (
-        place(machine, problems) if spec.machine.family is MachineFamily.Q35 else machine
-    ), notes
+    return machine, notes
 
 
 def _choose_accel(
@@ -121,7 +157,14 @@ def _find_host_problems(name: Name, spec: MachineSpec, facts: Facts) -> Iterator
             yield Problem(f"vm.{name}.{key}", error, on_host=True)
 
 
-def _number_boot_order(disks: list[DiskPlan], *, direct: bool) -> Iterator[DiskPlan]:
-    """Disks are booted from in the order they are written, unless a kernel is given."""
-    for order, disk in enumerate(disks, 1):
-        yield disk if direct else attrs.evolve(disk, bootindex=order)
+def _number_boot_order(disks: list[DiskPlan], spec: MachineSpec) -> Iterator[DiskPlan]:
+    """Disks are booted from in the order they are written, unless a kernel or an order is given."""
+    groups: tuple[Sequence[object], ...] = (
+        *(spec.disks, spec.nics, spec.hostdevs, spec.shares, spec.usb_redirs),
+    )
+    given = any(
+        getattr(device, "bootindex", None) is not None for group in groups for device in group
+    )
+    auto = spec.boot.auto and spec.kernel is None and not given
+    for index, disk in enumerate(disks, 1):
+        yield attrs.evolve(disk, bootindex=index) if auto else disk

@@ -9,6 +9,8 @@ import attrs
 
 from qorch.errors import Problem
 from qorch.facts import Facts
+from qorch.place import Place
+from qorch.plan.place import Placement
 from qorch.spec import (
     MachineFamily,
     MachineSpec,
@@ -51,7 +53,7 @@ class MemoryDevicePlan:
     id: str
     spec: MemoryDeviceSpec
     ram: RamPlan
-    bus: str | None = None
+    place: Place = Place()
 
 
 @attrs.frozen(kw_only=True)
@@ -77,7 +79,9 @@ class MemoryPlan:
         return (*([self.ram] if self.ram else []), *cells, *(item.ram for item in self.devices))
 
 
-def plan_memory(name: Name, spec: MachineSpec, facts: Facts, problems: list[Problem]) -> MemoryPlan:
+def plan_memory(
+    name: Name, spec: MachineSpec, facts: Facts, placement: Placement, problems: list[Problem]
+) -> MemoryPlan:
     """The memory of one machine; huge pages that the host lacks are added to `problems`."""
     memory = spec.memory
     maker = _Maker(directory=facts.state.machine_data(name), shared=_must_be_shared(spec))
@@ -93,6 +97,7 @@ def plan_memory(name: Name, spec: MachineSpec, facts: Facts, problems: list[Prob
             id=f"memory{index}",
             spec=device,
             ram=maker.make(f"memory{index}", device.size, device.backend, device),
+            place=placement.get(f"memory{index}"),
         )
         for index, device in enumerate(memory.devices)
     )

@@ -21,10 +21,11 @@ _OUI = "52:54:00"  # QEMU's
 
 @attrs.frozen
 class Addresses:
-    """The MAC and IP addresses that are taken, by everyone but the machine being planned."""
+    """The addresses that are taken, by everyone but the machine being planned."""
 
     macs: frozenset[Mac]
     ips: frozenset[tuple[Name, IPv4Address]]
+    cids: frozenset[int] = frozenset()
 
     @classmethod
     def from_machines(cls, machines: Collection[MachinePlan]) -> Addresses:
@@ -33,6 +34,7 @@ class Addresses:
         return cls(
             frozenset(nic.mac for nic in nics),
             frozenset((nic.network, nic.ip) for nic in nics if nic.ip is not None),
+            frozenset(machine.vsock.cid for machine in machines if machine.vsock is not None),
         )
 
     def on(self, network: Name) -> set[IPv4Address]:

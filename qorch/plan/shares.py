@@ -8,6 +8,8 @@ import attrs
 
 from qorch.errors import Problem
 from qorch.facts import Facts
+from qorch.place import Place
+from qorch.plan.place import Placement
 from qorch.spec import MachineSpec, ShareSpec, ShareType
 from qorch.units import Name
 
@@ -18,11 +20,11 @@ class SharePlan:
 
     id: str
     spec: ShareSpec
-    bus: str | None = None
+    place: Place = Place()
 
 
 def plan_shares(
-    name: Name, spec: MachineSpec, facts: Facts, problems: list[Problem]
+    name: Name, spec: MachineSpec, facts: Facts, placement: Placement, problems: list[Problem]
 ) -> Iterator[SharePlan]:
     """The shares of one machine; a directory that is not there is added to `problems`."""
     for index, share in enumerate(spec.shares):
@@ -31,4 +33,4 @@ def plan_shares(
         if share.type is ShareType.VIRTIOFS:
             path = f"vm.{name}.share[{index}].type"
             problems.append(Problem(path, "virtiofs shares are not made yet", 'type = "9p"'))
-        yield SharePlan(id=f"share{index}", spec=share)
+        yield SharePlan(id=f"share{index}", spec=share, place=placement.get(f"share{index}"))

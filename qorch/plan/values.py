@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from ipaddress import IPv4Address
 from pathlib import Path
 from uuid import UUID
 
 import attrs
 
-from qorch.pci import RootPort
+from qorch.place import Place
+from qorch.plan.controllers import ControllerPlan
 from qorch.plan.cpu import CpuPlan
 from qorch.plan.memory import MemoryPlan
+from qorch.plan.ports import AGENT, ChannelPlan, ConsolePlan, ParallelPlan, SerialPlan
+from qorch.plan.services import (
+    BalloonPlan,
+    CryptoPlan,
+    IommuPlan,
+    PanicPlan,
+    RngPlan,
+    ShmemPlan,
+    VsockPlan,
+    WatchdogPlan,
+)
 from qorch.plan.shares import SharePlan
 from qorch.spec import (
     Accel,
     BootSpec,
+    ChardevSpec,
     ClockSpec,
     CredentialSpec,
     FeaturesSpec,
@@ -42,7 +55,7 @@ class DiskPlan:
     read_only: bool = False
     serial: str | None = None
     bootindex: int | None = None
-    bus: str | None = None
+    place: Place = Place()
     pool: PoolPlan | None = None
     volume: VolumePlan | None = None
 
@@ -62,7 +75,7 @@ class NicPlan:
     mac: Mac
     ip: IPv4Address | None
     tap: TapPlan
-    bus: str | None = None
+    place: Place = Place()
 
 
 @attrs.frozen(kw_only=True)
@@ -71,7 +84,7 @@ class SeedPlan:
 
     path: Path
     files: Mapping[str, str]
-    bus: str | None = None
+    place: Place = Place()
 
 
 @attrs.frozen(kw_only=True)
@@ -99,11 +112,7 @@ class MachinePlan:
     on_panic: PanicAction | None = None
     sandbox: bool = True
     qemu_args: tuple[str, ...] = ()
-    balloon: bool
-    rng: bool
-    ports: tuple[RootPort, ...] = ()
-    balloon_bus: str | None = None
-    rng_bus: str | None = None
+    controllers: tuple[ControllerPlan, ...] = ()
     kernel: Path | None = None
     initrd: Path | None = None
     append: str | None = None
@@ -111,10 +120,19 @@ class MachinePlan:
     nics: tuple[NicPlan, ...] = ()
     seed: SeedPlan | None = None
     shares: tuple[SharePlan, ...] = ()
-    guest_agent: bool = False
-    channel_bus: str | None = None
+    console: ConsolePlan
+    serials: tuple[SerialPlan, ...] = ()
+    parallels: tuple[ParallelPlan, ...] = ()
+    channels: tuple[ChannelPlan, ...] = ()
+    rngs: tuple[RngPlan, ...] = ()
+    balloon: BalloonPlan | None = None
+    watchdogs: tuple[WatchdogPlan, ...] = ()
+    panics: tuple[PanicPlan, ...] = ()
+    vsock: VsockPlan | None = None
+    iommu: IommuPlan | None = None
+    shmems: tuple[ShmemPlan, ...] = ()
+    cryptos: tuple[CryptoPlan, ...] = ()
     ready: ReadySpec
-    log_size: Size
     powerdown_timeout: Duration
 
     @property
@@ -128,9 +146,38 @@ class MachinePlan:
         return self.cpu.count
 
     @property
-    def sockets(self) -> tuple[str, ...]:
-        """The ports that are sockets of ours, `ID.sock` in the machine's run directory."""
-        return ("agent",) if self.guest_agent else ()
+    def guest_agent(self) -> bool:
+        """Whether it has a channel for the guest agent."""
+        return any(channel.id == AGENT for channel in self.channels)
+
+    @property
+    def log_size(self) -> Size:
+        """How much of the console's log is kept."""
+        return self.console.spec.log_size
+
+    def chardevs(self) -> Iterator[tuple[str, ChardevSpec]]:
+        """Every character back end by its id, but for the console's and the monitors'."""
+        yield from ((serial.id, serial.spec.backend) for serial in self.serials)
+        yield from ((parallel.id, parallel.spec.backend) for parallel in self.parallels)
+        yield from ((channel.id, channel.spec.backend) for channel in self.channels)
+        for rng in self.rngs:
+            if rng.spec.egd is not None:
+                yield f"{rng.id}-egd", rng.spec.egd
+        for shmem in self.shmems:
+            if shmem.spec.server is not None:
+                yield shmem.id, shmem.spec.server
+
+    def places(self) -> dict[str, Place]:
+        """Where each device sits, by its id."""
+        found = {"console": self.console.place}
+        if self.seed is not None:
+            found["seed"] = self.seed.place
+        for value in attrs.asdict(self, recurse=False).values():
+            for part in value if isinstance(value, tuple) else (value,):
+                if isinstance(place := getattr(part, "place", None), Place):
+                    found[getattr(part, "id", "")] = place
+        found.pop("", None)
+        return found
 
     @property
     def ips(self) -> tuple[IPv4Address, ...]:

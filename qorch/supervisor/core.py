@@ -19,7 +19,7 @@ from qorch.check import find_problems
 from qorch.console import Watcher
 from qorch.errors import InputError
 from qorch.facts import Facts
-from qorch.machine import Machine
+from qorch.machine import Machine, no_console
 from qorch.nursery import open_nursery
 from qorch.paths import StateDir
 from qorch.plan import (
@@ -116,8 +116,11 @@ class Supervisor:
             yield watcher
 
     def find_log(self, name: str) -> Path:
-        """The log of the serial console. Raises NotFoundError."""
-        return self.state.machine_data(self._definitions.find(name)) / "console.log"
+        """The log of the console. Raises NotFoundError, and MachineError if it has none."""
+        known = self._definitions.find(name)
+        if not self._machines.plan_of(known).console.is_there:
+            raise no_console(known)
+        return self.state.machine_data(known) / "console.log"
 
     @contextmanager
     def open_events(

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from qorch.handles import is_own_socket
 from qorch.machine import Machine, State
 from qorch.paths import StateDir
 from qorch.plan import MachinePlan
-from qorch.spec import Accel
+from qorch.spec import Accel, ChardevSpec, ChardevType
 
 
 def make_row(plan: MachinePlan, machine: Machine | None, state: State) -> dict[str, object]:
@@ -63,7 +66,24 @@ def make_details(
         ]
         if machine
         else [],
-        "console": str(run / "console.sock"),
-        "log": str(paths.machine_data(plan.name) / "console.log"),
+        "channels": [
+            {
+                "id": channel.id,
+                "name": channel.spec.name,
+                "socket": _find_socket(run, channel.id, channel.spec.backend),
+            }
+            for channel in plan.channels
+        ],
+        "console": str(run / "console.sock") if plan.console.is_there else None,
+        "log": str(paths.machine_data(plan.name) / "console.log")
+        if plan.console.is_there
+        else None,
         "qmp": str(run / "monitor.sock"),
     }
+
+
+def _find_socket(run: Path, id_: str, chardev: ChardevSpec) -> str | None:
+    """The Unix socket that a port is connected to, ours or another one."""
+    if is_own_socket(chardev):
+        return str(run / f"{id_}.sock")
+    return str(chardev.path) if chardev.type is ChardevType.SOCKET else None

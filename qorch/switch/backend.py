@@ -6,7 +6,7 @@ from pathlib import Path
 
 import attrs
 
-from qorch.option import Properties, json_word, key_values, properties
+from qorch.option import Properties, json_word, key_values
 from qorch_storage.plan import ImageFormat
 
 
@@ -19,25 +19,6 @@ class AddFd:
 
     def args(self) -> tuple[str, ...]:
         return "-add-fd", key_values(fd=self.fd, set=self.set)
-
-
-@attrs.frozen(kw_only=True)
-class ChardevSocket:
-    """`-chardev socket` on a listening socket that is inherited; a client may come and go.
-
-    With `logfile`, QEMU writes everything the guest prints to it, client or no client. Chardevs
-    take no JSON on the command line.
-    """
-
-    id: str
-    fd: int
-    server: bool = True
-    wait: bool = False
-    logfile: Path | None = None
-    logappend: bool | None = None
-
-    def args(self) -> tuple[str, ...]:
-        return "-chardev", key_values("socket", **attrs.asdict(self))
 
 
 @attrs.frozen(kw_only=True)
@@ -92,18 +73,3 @@ class NetdevTap:
 
     def args(self) -> tuple[str, ...]:
         return "-netdev", json_word(self.properties())
-
-
-@attrs.frozen(kw_only=True)
-class ObjectRngRandom:
-    """`-object rng-random`: the host's random numbers."""
-
-    id: str
-    filename: Path = Path("/dev/urandom")
-
-    def properties(self) -> Properties:
-        """As `object-add` takes them."""
-        return {"qom-type": "rng-random", **properties(self)}
-
-    def args(self) -> tuple[str, ...]:
-        return "-object", json_word(self.properties())

@@ -58,8 +58,7 @@ class Machine:
 
     def args(self) -> tuple[str, ...]:
         values = properties(self)
-        del values["options"]
-        return "-machine", option_word(str(values.pop("type")), values, self.options)
+        return "-machine", option_word(str(values.pop("type")), values)
 
 
 @attrs.frozen(kw_only=True)
@@ -205,3 +204,13 @@ class Words:
 
     def args(self) -> tuple[str, ...]:
         return self.words
+
+
+@attrs.frozen(kw_only=True)
+class WatchdogAct:
+    """`-action watchdog=`: what happens when a watchdog is not fed; `reset` by default."""
+
+    action: str
+
+    def args(self) -> tuple[str, ...]:
+        return "-action", option_word({"watchdog": self.action})

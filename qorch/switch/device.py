@@ -6,8 +6,9 @@ import enum
 
 import attrs
 
-from qorch.option import Properties, json_word, properties
-from qorch.pci import RootPort
+from qorch.option import NOT_A_PROPERTY, Properties, json_word, properties
+from qorch.place import Place
+from qorch.spec import VirtioForm, VirtioSpec
 
 
 class Transport(enum.Enum):
@@ -18,146 +19,102 @@ class Transport(enum.Enum):
 
 
 @attrs.frozen(kw_only=True)
-class DevicePcieRootPort:
-    """`-device pcie-root-port`: a place for one device, pluggable while the guest runs."""
+class Device:
+    """`-device`, whatever it is: its fields are QEMU's properties."""
 
-    port: RootPort
+    id: str
+    place: Place = Place()
+
+    @property
+    def driver(self) -> str:
+        """QEMU's name of it."""
+        raise NotImplementedError
 
     def properties(self) -> Properties:
         """As `device_add` takes them."""
-        return {
-            "driver": "pcie-root-port",
-            "id": self.port.id,
-            "bus": "pcie.0",
-            "addr": f"{self.port.slot:#x}.{self.port.function:#x}",
-            "chassis": self.port.chassis,
-            **({"multifunction": True} if self.port.multifunction else {}),
-        }
+        return {"driver": self.driver, **properties(self)}
 
     def args(self) -> tuple[str, ...]:
         return "-device", json_word(self.properties())
 
 
 @attrs.frozen(kw_only=True)
-class DeviceIsaSerial:
-    """`-device isa-serial`."""
+class DeviceModel(Device):
+    """A device that comes in several models with the same properties."""
 
-    id: str
-    chardev: str
+    model: str = attrs.field(metadata=NOT_A_PROPERTY)
 
-    def properties(self) -> Properties:
-        """As `device_add` would take them (ISA has no hotplug)."""
-        return {"driver": "isa-serial", **properties(self)}
-
-    def args(self) -> tuple[str, ...]:
-        return "-device", json_word(self.properties())
+    @property
+    def driver(self) -> str:
+        """QEMU's name of it."""
+        return self.model
 
 
-@attrs.frozen(kw_only=True)
-class DeviceVirtioBlk:
-    """`-device virtio-blk-*`: a disk."""
-
-    transport: Transport
-    id: str
-    drive: str
-    bus: str | None = None
-    serial: str | None = None
-    bootindex: int | None = None
-
-    def properties(self) -> Properties:
-        """As `device_add` takes them."""
-        return virtio_properties("virtio-blk", self)
-
-    def args(self) -> tuple[str, ...]:
-        return "-device", json_word(self.properties())
+_FORMS: dict[VirtioForm | None, tuple[bool | None, bool | None]] = {
+    None: (None, None),
+    VirtioForm.TRANSITIONAL: (False, False),
+    VirtioForm.NON_TRANSITIONAL: (True, False),
+    VirtioForm.LEGACY: (False, True),
+}
 
 
 @attrs.frozen(kw_only=True)
-class DeviceVirtioNet:
-    """`-device virtio-net-*`: a network card; an empty `romfile` leaves PXE out."""
+class VirtioCommon:
+    """The properties that all virtio devices have."""
 
-    transport: Transport
-    id: str
-    netdev: str
-    mac: str
-    bus: str | None = None
-    romfile: str | None = None
+    disable_legacy: str | None = None
+    disable_modern: bool | None = None
+    iommu_platform: bool | None = None
+    ats: bool | None = None
+    packed: bool | None = None
+    page_per_vq: bool | None = None
+    ioeventfd: bool | None = None
+    event_idx: bool | None = None
 
-    def properties(self) -> Properties:
-        """As `device_add` takes them."""
-        return virtio_properties("virtio-net", self)
-
-    def args(self) -> tuple[str, ...]:
-        return "-device", json_word(self.properties())
-
-
-@attrs.frozen(kw_only=True)
-class DeviceVirtioRng:
-    """`-device virtio-rng-*`."""
-
-    transport: Transport
-    id: str
-    rng: str
-    bus: str | None = None
-
-    def properties(self) -> Properties:
-        """As `device_add` takes them."""
-        return virtio_properties("virtio-rng", self)
-
-    def args(self) -> tuple[str, ...]:
-        return "-device", json_word(self.properties())
+    @classmethod
+    def from_spec(cls, spec: VirtioSpec, transport: Transport = Transport.PCI) -> VirtioCommon:
+        """What a vm.toml says; PCI alone has forms, ATS and pages per queue."""
+        if transport is Transport.MMIO:
+            values = (spec.iommu_platform, spec.packed, spec.event_idx)
+            return cls(iommu_platform=values[0], packed=values[1], event_idx=values[2])
+        no_legacy, no_modern = _FORMS[spec.form]
+        return cls(
+            disable_legacy={True: "on", False: "off", None: None}[no_legacy],
+            disable_modern=no_modern,
+            iommu_platform=spec.iommu_platform,
+            ats=spec.ats,
+            packed=spec.packed,
+            page_per_vq=spec.page_per_vq,
+            ioeventfd=spec.ioeventfd,
+            event_idx=spec.event_idx,
+        )
 
 
 @attrs.frozen(kw_only=True)
-class DeviceVirtioSerial:
-    """`-device virtio-serial-*`: what named ports are plugged into."""
+class DeviceVirtio(Device):
+    """A virtio device: its driver has the transport's name at its end."""
 
-    transport: Transport
-    id: str
-    bus: str | None = None
+    transport: Transport = attrs.field(default=Transport.PCI, metadata=NOT_A_PROPERTY)
+    virtio: VirtioCommon = VirtioCommon()
 
-    def properties(self) -> Properties:
-        """As `device_add` takes them."""
-        return virtio_properties("virtio-serial", self)
+    @property
+    def stem(self) -> str:
+        """QEMU's name without the transport."""
+        raise NotImplementedError
 
-    def args(self) -> tuple[str, ...]:
-        return "-device", json_word(self.properties())
-
-
-@attrs.frozen(kw_only=True)
-class DeviceVirtSerialPort:
-    """`-device virtserialport`: a named port."""
-
-    id: str
-    bus: str
-    chardev: str
-    name: str
-
-    def properties(self) -> Properties:
-        """As `device_add` takes them."""
-        return {"driver": "virtserialport", **properties(self)}
-
-    def args(self) -> tuple[str, ...]:
-        return "-device", json_word(self.properties())
+    @property
+    def driver(self) -> str:
+        """QEMU's name of it."""
+        return f"{self.stem}-{self.transport.value}"
 
 
 @attrs.frozen(kw_only=True)
-class DeviceVirtioBalloon:
-    """`-device virtio-balloon-*`."""
+class DeviceController(DeviceModel):
+    """A controller or bridge; `more` are properties of its own."""
 
-    transport: Transport
-    id: str
-    bus: str | None = None
-
-    def properties(self) -> Properties:
-        """As `device_add` takes them."""
-        return virtio_properties("virtio-balloon", self)
-
-    def args(self) -> tuple[str, ...]:
-        return "-device", json_word(self.properties())
-
-
-def virtio_properties(kind: str, device: attrs.AttrsInstance) -> Properties:
-    """The properties of a virtio device, whose name ends with its transport."""
-    values = properties(device)
-    return {"driver": f"{kind}-{values.pop('transport')}", **values}
+    chassis: int | None = None
+    chassis_nr: int | None = None
+    iothread: str | None = None
+    num_queues: int | None = None
+    virtio: VirtioCommon = VirtioCommon()
+    more: dict[str, object] = attrs.field(factory=dict)

@@ -9,7 +9,7 @@ import attrs
 
 from qorch.option import Properties, json_word, option_word, properties
 from qorch.spec import NumaPolicy
-from qorch.switch.device import Transport, virtio_properties
+from qorch.switch.device import DeviceModel, DeviceVirtio
 from qorch.units import Size
 
 
@@ -88,11 +88,9 @@ class NumaDist:
 
 
 @attrs.frozen(kw_only=True)
-class DeviceDimm:
+class DeviceDimm(DeviceModel):
     """`-device pc-dimm` or `nvdimm`."""
 
-    driver: str
-    id: str
     memdev: str
     node: int | None = None
     slot: int | None = None
@@ -100,48 +98,31 @@ class DeviceDimm:
     label_size: Size | None = None
     uuid: UUID | None = None
 
-    def properties(self) -> Properties:
-        """As `device_add` takes them."""
-        return properties(self)
-
-    def args(self) -> tuple[str, ...]:
-        return "-device", json_word(self.properties())
-
 
 @attrs.frozen(kw_only=True)
-class DeviceVirtioMem:
+class DeviceVirtioMem(DeviceVirtio):
     """`-device virtio-mem-pci`: memory that grows and shrinks."""
 
-    transport: Transport
-    id: str
     memdev: str
     node: int | None = None
     memaddr: int | None = None
     requested_size: Size | None = None
     block_size: Size | None = None
-    bus: str | None = None
 
-    def properties(self) -> Properties:
-        """As `device_add` takes them."""
-        return virtio_properties("virtio-mem", self)
-
-    def args(self) -> tuple[str, ...]:
-        return "-device", json_word(self.properties())
+    @property
+    def stem(self) -> str:
+        """QEMU's name without the transport."""
+        return "virtio-mem"
 
 
 @attrs.frozen(kw_only=True)
-class DeviceVirtioPmem:
+class DeviceVirtioPmem(DeviceVirtio):
     """`-device virtio-pmem-pci`: a file as memory that keeps its content."""
 
-    transport: Transport
-    id: str
     memdev: str
     memaddr: int | None = None
-    bus: str | None = None
 
-    def properties(self) -> Properties:
-        """As `device_add` takes them."""
-        return virtio_properties("virtio-pmem", self)
-
-    def args(self) -> tuple[str, ...]:
-        return "-device", json_word(self.properties())
+    @property
+    def stem(self) -> str:
+        """QEMU's name without the transport."""
+        return "virtio-pmem"

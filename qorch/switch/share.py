@@ -6,9 +6,9 @@ from pathlib import Path
 
 import attrs
 
-from qorch.option import Properties, json_word, option_word, properties
+from qorch.option import option_word, properties
 from qorch.spec import SecurityModel
-from qorch.switch.device import Transport, virtio_properties
+from qorch.switch.device import DeviceVirtio
 
 
 @attrs.frozen(kw_only=True)
@@ -17,7 +17,7 @@ class FsdevLocal:
 
     id: str
     path: Path
-    security_model: SecurityModel = attrs.field(metadata={"qemu": "security_model"})
+    security_model: SecurityModel
     fmode: str | None = None
     dmode: str | None = None
     multidevs: str | None = None
@@ -29,18 +29,13 @@ class FsdevLocal:
 
 
 @attrs.frozen(kw_only=True)
-class DeviceVirtio9p:
+class DeviceVirtio9p(DeviceVirtio):
     """`-device virtio-9p-*`: a share on an `-fsdev`."""
 
-    transport: Transport
-    id: str
     fsdev: str
-    mount_tag: str = attrs.field(metadata={"qemu": "mount_tag"})
-    bus: str | None = None
+    mount_tag: str
 
-    def properties(self) -> Properties:
-        """As `device_add` takes them."""
-        return virtio_properties("virtio-9p", self)
-
-    def args(self) -> tuple[str, ...]:
-        return "-device", json_word(self.properties())
+    @property
+    def stem(self) -> str:
+        """QEMU's name without the transport."""
+        return "virtio-9p"

@@ -7,7 +7,8 @@ from qorch.argv import make_argv, make_switches
 from qorch.handles import Handles
 from qorch.switch.backend import Blockdev, NetdevTap
 from qorch.switch.base import DirectBoot
-from qorch.switch.device import DevicePcieRootPort, DeviceVirtioBlk
+from qorch.switch.device import DeviceController
+from qorch.switch.disk import DeviceVirtioBlk
 
 QEMU = Path("/usr/bin/qemu-system-x86_64")
 TEXT = """
@@ -73,12 +74,12 @@ def test_a_chain_is_written_from_the_bottom_up():
 def test_back_ends_and_buses_come_before_the_devices_on_them():
     """QEMU resolves names in order."""
     _, switches, _ = make()
-    ports = [switches.index(port) for port in find(switches, DevicePcieRootPort)]
+    ports = [switches.index(port) for port in find(switches, DeviceController)]
     disks = [switches.index(disk) for disk in find(switches, DeviceVirtioBlk)]
     assert max(ports) < min(disks)
     for disk in find(switches, DeviceVirtioBlk):
         nodes = {node.node_name: node for node in find(switches, Blockdev)}
-        assert switches.index(nodes[disk.drive]) < switches.index(disk)
+        assert switches.index(nodes[disk.block.drive]) < switches.index(disk)
 
 
 def test_cold_and_hot_form_are_the_same():
@@ -93,8 +94,9 @@ def test_cold_and_hot_form_are_the_same():
 def test_every_handle_is_used_once():
     """Three sockets, a log, and a tap for each card."""
     plan, switches, handles = make()
-    assert [netdev.fd for netdev in find(switches, NetdevTap)] == list(handles.taps.values())
+    taps = [handles[nic.id] for nic in plan.nics]
+    assert [netdev.fd for netdev in find(switches, NetdevTap)] == taps
     assert sorted(handles.fds) == list(range(3, 9))
     words = "\n".join(make_argv(plan, handles, QEMU))
-    for fd in (handles.qmp, handles.monitor, handles.console, handles.console_log):
+    for fd in (handles["qmp"], handles["monitor"], handles["console"], handles["console.log"]):
         assert words.count(f"fd={fd},") == 1

@@ -11,13 +11,14 @@ import pytest
 import trio
 
 from qorch.argv import make_argv, make_switches
-from qorch.handles import Handles
+from qorch.handles import Credential, Handles, ListeningSocket, LogFile, Tap, find_handles
 from qorch.plan import MachinePlan
 from qorch.process import start_process
 from qorch.qmp import open_monitor
 from qorch.sockets import bind_unix
 
-TINY = Path(__file__).parents[2] / ".cache/guests/tiny"
+CACHE = Path(os.environ.get("QORCH_CACHE", Path(__file__).parents[2] / ".cache"))
+TINY = CACHE / "guests" / "tiny"
 QEMU = Path("/usr/bin/qemu-system-x86_64")
 
 
@@ -95,30 +96,23 @@ def open_tap() -> int:
 def open_handles(plan: MachinePlan, directory: Path):
     """What QEMU inherits, for real."""
     with contextlib.ExitStack() as stack:
-        names = ("qmp", "monitor", "console", *plan.sockets)
-        sockets = [
-            stack.enter_context(bind_unix(directory / f"{name}.sock")).fileno() for name in names
-        ]
-        log = os.open(directory / "log", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-        stack.callback(os.close, log)
-        taps = {}
-        for nic in plan.nics:
-            taps[nic.id] = open_tap()
-            stack.callback(os.close, taps[nic.id])
-        secrets = {item.name: os.memfd_create(item.name) for item in plan.credentials}
-        for fd in secrets.values():
-            stack.callback(os.close, fd)
-            os.write(fd, b"io.systemd.credential:a=b")
-        qmp, monitor, console, *ports = sockets
-        yield Handles(
-            qmp=qmp,
-            monitor=monitor,
-            console=console,
-            console_log=log,
-            taps=taps,
-            credentials=secrets,
-            sockets=dict(zip(plan.sockets, ports, strict=True)),
-        )
+        numbers = {}
+        for handle in find_handles(plan):
+            match handle:
+                case ListeningSocket(name):
+                    socket = stack.enter_context(bind_unix(directory / f"{name}.sock"))
+                    numbers[name] = socket.fileno()
+                case LogFile(name):
+                    numbers[name] = os.open(directory / name, os.O_WRONLY | os.O_CREAT)
+                    stack.callback(os.close, numbers[name])
+                case Tap(name):
+                    numbers[name] = open_tap()
+                    stack.callback(os.close, numbers[name])
+                case Credential(name):
+                    numbers[name] = os.memfd_create("credential")
+                    stack.callback(os.close, numbers[name])
+                    os.write(numbers[name], b"io.systemd.credential:a=b")
+        yield Handles(numbers)
 
 
 @pytest.mark.live

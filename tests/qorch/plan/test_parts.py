@@ -98,7 +98,7 @@ def test_memory_devices_make_room_for_themselves():
     text = "memory.device = [{ size = '1GiB' }, { size = '1GiB', model = 'virtio-mem' }]"
     memory = plan_web(text).memory
     assert (str(memory.max), memory.slots) == ("2560MiB", 1)
-    assert [device.bus is None for device in memory.devices] == [True, False]
+    assert [device.place.bus is None for device in memory.devices] == [True, False]
 
 
 @pytest.mark.parametrize(
