@@ -187,7 +187,7 @@ def _open_tap(stack: ExitStack, tap: TapPlan, report: StepReport) -> int:
     from qorch_net.tap import open_tap  # noqa: PLC0415  pyroute2 takes 120 ms to import
 
     report(f"open tap {tap.name}")
-    return stack.enter_context(open_tap(tap))
+    return stack.enter_context(open_tap(tap)).queues[0]
 
 
 def _open(stack: ExitStack, path: Path, flags: int) -> int:

@@ -29,7 +29,6 @@ from qorch_net.netlink.records import POLICY, RawAddress, RawRoute, read_address
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from qorch_net.plan import Mark
     from qorch_net.records import AddressRecord, RouteRecord
 
 _SKIP_STATS: Final = 8  # RTEXT_FILTER_SKIP_STATS
@@ -101,21 +100,6 @@ class Links:
         """Send what differs between the two states; undone by calling it the other way round."""
         changes = messages.make_bridge_changes(index, old, new)
         self.send(changes, f"cannot change bridge {name}")
-
-    def join(self, tap: str, *, bridge: str, mark: Mark, mtu: int | None) -> None:
-        """Mark a tap, plug it into a bridge and set it up."""
-        index, master = (socket.if_nametoindex(name) for name in (tap, bridge))
-        details = (
-            ("IFLA_IFALIAS", mark.alias),
-            ("IFLA_MTU", mtu),
-            ("IFLA_MASTER", master),
-        )
-        wanted = [
-            messages.make_quiet(index),
-            messages.make_link(index, *details),
-            messages.make_link(index, up=True),
-        ]
-        self.send(wanted, f"cannot plug tap {tap} into bridge {bridge}")
 
     def delete(self, index: int, name: str) -> None:
         """Remove an interface."""

@@ -16,6 +16,7 @@ from qorch_net.plan.names import (
     check_owner,
     check_vlan,
     check_vlans,
+    make_interface_name,
 )
 
 _MAX_QUEUES = 256  # MAX_TAP_QUEUES: drivers/net/tun.c
@@ -32,14 +33,23 @@ class MacvtapMode(enum.Enum):
 
 @attrs.frozen(kw_only=True)
 class Rate:
-    """A limit: bytes per second, and how many may come at once; None: chosen by the rate."""
+    """A limit: bytes per second, and how many may come at once; None: chosen by the rate.
+
+    `peak`: how fast, in bytes per second, those may come.
+    """
 
     rate: int
     burst: int | None = None
+    peak: int | None = None
 
     def __attrs_post_init__(self) -> None:
         if self.rate < 1 or (self.burst is not None and self.burst < 1):
             raise NetError("a rate limit must be more than nothing", "a byte per second at least")
+        if self.peak is not None and self.peak <= self.rate:
+            raise NetError(
+                f"a peak rate of {self.peak} bytes/s is not above the rate of {self.rate}",
+                "leave it out, or make it larger",
+            )
 
 
 @attrs.frozen(kw_only=True)
@@ -91,6 +101,26 @@ class TapPlan:
     def mark(self) -> Mark:
         """What the interface's alias says."""
         return Mark(self.owner, self.label)
+
+    @property
+    def ifb(self) -> str:
+        """The interface with the queue for what comes in, where that is limited."""
+        return make_interface_name(self.owner, f"{self.label}/ifb", "ifb")
+
+    @property
+    def rate_out_of_it(self) -> Rate | None:
+        """The limit of what leaves the host through it: for a macvtap what the guest sends."""
+        return self.rate_out if self.macvtap else self.rate_in
+
+    @property
+    def rate_into_it(self) -> Rate | None:
+        """The limit of what comes into the host through it."""
+        return self.rate_in if self.macvtap else self.rate_out
+
+    @property
+    def lasts(self) -> bool:
+        """Whether something of it stays when the last descriptor is closed."""
+        return self.macvtap is not None or self.rate_into_it is not None
 
     @property
     def guard(self) -> Guard | None:

@@ -31,7 +31,8 @@ def make_tap(lab, **changes):
 def test_tap_lives_as_long_as_its_descriptor(lab, tools):
     """Marked, plugged in and up while it is open; gone when the last copy closes."""
     lab.ensure(lab.make_plan())
-    with open_tap(make_tap(lab)) as descriptor:
+    with open_tap(make_tap(lab)) as opened:
+        (descriptor,) = opened.queues
         assert not os.get_inheritable(descriptor)
         link = json.loads(tools.run("ip", "-j", "-d", "link", "show", "qtest1-web"))[0]
         assert link["ifalias"] == f"qorch:{lab.owner}:vm/web/nic0"
