@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from qorch.errors import Problem
-from qorch.spec import DiskSpec, VolumeSpec
+from qorch.spec import DiskBus, DiskDevice, DiskSpec, VolumeSpec
 from qorch_storage.plan import ImageFormat, find_format
 
 _MAX_VIRTIO_SERIAL = 20  # VIRTIO_BLK_ID_BYTES
@@ -14,7 +14,9 @@ _MAX_VIRTIO_SERIAL = 20  # VIRTIO_BLK_ID_BYTES
 def find_disk_problems(disk: DiskSpec) -> Iterator[Problem]:
     """What is wrong with a disk."""
     new = disk.size is not None or disk.backing is not None
-    if sum((disk.path is not None, disk.volume is not None, new)) != 1:
+    drive = disk.device is DiskDevice.CDROM or disk.bus is DiskBus.FLOPPY
+    named = sum(place is not None for place in (disk.path, disk.url, disk.volume)) + new
+    if named > 1 or (not named and not drive):
         yield Problem(
             "",
             "is not one of: a path, a volume, or a new volume",

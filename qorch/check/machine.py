@@ -21,7 +21,7 @@ def find_machine_problems(vm: MachineSpec) -> Iterator[Problem]:
     yield from find_board_problems(vm)
     yield from find_cpu_problems(vm)
     yield from find_memory_problems(vm)
-    if not vm.disks and vm.kernel is None:
+    if not _boots(vm):
         yield Problem("", "has nothing to boot from", "give it a [[disk]] or a kernel")
     for key in ("initrd", "append"):
         if getattr(vm, key) is not None and vm.kernel is None:
@@ -31,6 +31,17 @@ def find_machine_problems(vm: MachineSpec) -> Iterator[Problem]:
             yield attrs.evolve(problem, path=f".disk[{index}]{problem.path}")
     yield from find_share_problems(vm)
     yield from _ready(vm.ready)
+
+
+def _boots(vm: MachineSpec) -> bool:
+    """Whether there is something to boot from, or nothing is wanted to be."""
+    named = [
+        *(nic.bootindex for nic in vm.nics),
+        *(hostdev.bootindex for hostdev in vm.hostdevs),
+        *(redir.bootindex for redir in vm.usb_redirs),
+        *(share.bootindex for share in vm.shares),
+    ]
+    return bool(vm.disks or vm.kernel or not vm.boot.auto or set(named) - {None})
 
 
 def _ready(ready: ReadySpec) -> Iterator[Problem]:

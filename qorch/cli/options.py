@@ -58,17 +58,24 @@ def open_client() -> Client:
     return Client(find_state(click.get_current_context()))
 
 
+def read_bytes(file: str) -> bytes:
+    """A file's content, or that of standard input as `-`. Raises ClientError."""
+    try:
+        return sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+    except OSError as error:
+        missing = isinstance(error, FileNotFoundError)
+        hint = "name the file, or go where it is" if missing else None
+        what = "standard input" if file == "-" else file
+        raise ClientError("input", f"{what}: {error.strerror}", hint) from error
+
+
 def read_document(file: str) -> Document:
     """A vm.toml by its path, or standard input as `-`. Raises ClientError."""
     path = Path.cwd() / "standard input" if file == "-" else Path(file)
     try:
-        data = sys.stdin.buffer.read() if file == "-" else path.read_bytes()
-        text = data.decode()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-        missing = isinstance(error, FileNotFoundError)
-        hint = "name the file, or go where a vm.toml is" if missing else None
-        raise ClientError("input", f"{path}: {reason}", hint) from error
+        text = read_bytes(file).decode()
+    except UnicodeDecodeError as error:
+        raise ClientError("input", f"{path}: not UTF-8 text") from error
     return Document(text, str(path.absolute().parent), path.name if file == "-" else file)
 
 

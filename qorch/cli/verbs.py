@@ -9,6 +9,7 @@ from functools import partial
 
 import click
 
+from qorch.cli.documents import import_xml, schema
 from qorch.cli.errors import for_each
 from qorch.cli.group import Verbs
 from qorch.cli.options import (
@@ -37,6 +38,10 @@ from qorch.cli.output import Progress, format_size, format_uptime, print_json, p
 @click.version_option(package_name="qorch")
 def qorch(state_dir: str | None) -> None:
     """Virtual machines on this host, straight on QEMU."""
+
+
+qorch.add_command(import_xml)
+qorch.add_command(schema)
 
 
 @qorch.command()

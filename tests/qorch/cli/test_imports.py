@@ -33,6 +33,7 @@ def test_ls_loads_few_modules_of_ours(qorch, served):
         "qorch.api.rendezvous",
         "qorch.api.wire",
         "qorch.cli",
+        "qorch.cli.documents",
         "qorch.cli.errors",
         "qorch.cli.group",
         "qorch.cli.options",

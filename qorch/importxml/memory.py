@@ -1,0 +1,239 @@
+"""`<memory>`, `<memoryBacking>`, `<numatune>`, `<cpu><numa>` and memory devices."""
+
+from __future__ import annotations
+
+import attrs
+
+from qorch.importxml.address import Buses, address_of
+from qorch.importxml.node import Node
+from qorch.importxml.values import (
+    choose,
+    cpus_of,
+    path_of,
+    round_up,
+    size_at,
+    size_of,
+    uuid_of,
+    virtio_of,
+)
+from qorch.spec import (
+    BalloonSpec,
+    MemoryBackendSpec,
+    MemoryBackendType,
+    MemoryDeviceModel,
+    MemoryDeviceSpec,
+    MemorySpec,
+    NumaPolicy,
+    NumaSpec,
+)
+from qorch.units import Size
+
+_POLICIES = {
+    "strict": NumaPolicy.BIND,
+    "preferred": NumaPolicy.PREFERRED,
+    "interleave": NumaPolicy.INTERLEAVE,
+}
+_SMALL_PAGE = 4 << 10
+_SHARED = {"shared": True, "private": False}
+_MODELS = {
+    "dimm": MemoryDeviceModel.PC_DIMM,
+    "nvdimm": MemoryDeviceModel.NVDIMM,
+    "virtio-mem": MemoryDeviceModel.VIRTIO_MEM,
+    "virtio-pmem": MemoryDeviceModel.VIRTIO_PMEM,
+}
+
+
+def read_memory(domain: Node, buses: Buses) -> MemorySpec:
+    """How much memory, of what, and the devices that add to it."""
+    devices = tuple(
+        device
+        for node in domain.find("devices").all("memory")
+        if (device := _device(node, domain, buses))
+    )
+    memory, most = domain.find("memory"), domain.find("maxMemory")
+    total = size_of(memory) or Size(0)
+    cells = [_cell_size(cell) for cell in domain.find("cpu", "numa").all("cell")]
+    plugged = sum(device.size for device in devices)
+    base = Size(sum(cells)) if cells else round_up(Size(max(total - plugged, 0)))
+    size = size_of(most)
+    _current(domain, total)
+    return MemorySpec(
+        size=base or Size(512 << 20),
+        max=round_up(size) if size else None,
+        slots=most.number("slots"),
+        locked=bool(domain.find("memoryBacking", "locked")),
+        backend=MemoryBackendSpec() if cells else _backend(domain, None),
+        balloon=_balloon(domain.find("devices"), buses),
+        devices=devices,
+    )
+
+
+def _current(domain: Node, total: Size) -> None:
+    current = domain.find("currentMemory")
+    size = size_of(current)
+    if size and total and size < total:
+        current.note(f"the guest starts with all its memory, not ballooned to {round_up(size)}")
+
+
+def _cell_size(cell: Node) -> Size:
+    return round_up(size_at(cell, "memory") or Size(0))
+
+
+def read_numa(domain: Node) -> tuple[NumaSpec, ...]:
+    """The guest's NUMA cells, in the order of their numbers."""
+    cells = domain.find("cpu", "numa").all("cell")
+    numbered = (
+        sorted(
+            ((number if (number := cell.number("id")) is not None else place), cell)
+            for place, cell in enumerate(cells)
+        )
+        if len({cell.get("id") for cell in cells}) == len(cells)
+        else list(enumerate(cells))
+    )
+    domain.find("cpu", "numa").leave_all("interconnects", why="HMAT is not described by qorch")
+    return tuple(_cell(domain, number, cell, len(cells)) for number, cell in numbered)
+
+
+def _cell(domain: Node, number: int, cell: Node, count: int) -> NumaSpec:
+    cell.leave_all("cache", why="HMAT is not described by qorch")
+    distances = {number: 10}
+    for sibling in cell.find("distances").all("sibling"):
+        other, value = sibling.number("id"), sibling.number("value")
+        if other is not None and value is not None:
+            distances[other] = value
+    told = len(distances) > 1
+    return NumaSpec(
+        cpus=cpus_of(cell, cell.get("cpus")),
+        memory=_cell_size(cell),
+        distances=tuple(distances.get(other, 20) for other in range(count)) if told else (),
+        backend=_backend(domain, number, cell),
+    )
+
+
+def _backend(domain: Node, number: int | None, cell: Node | None = None) -> MemoryBackendSpec:
+    """What memory is had of: the whole guest's settings, and one cell's own before them."""
+    backing = domain.find("memoryBacking")
+    source, allocation = backing.find("source"), backing.find("allocation")
+    shared = choose(backing, backing.find("access").get("mode"), _SHARED, "access mode")
+    discard = True if backing.find("discard") else None
+    if cell is not None:
+        own = choose(cell, cell.get("memAccess"), _SHARED, "access mode")
+        shared = shared if own is None else own
+        discard = discard if (said := cell.on("discard")) is None else said or None
+    kind = {"memfd": MemoryBackendType.MEMFD, "file": MemoryBackendType.FILE}.get(
+        source.word("type")
+    )
+    spec = MemoryBackendSpec(
+        type=kind,
+        shared=shared,
+        prealloc=True if allocation.get("mode") == "immediate" else None,
+        prealloc_threads=allocation.number("threads"),
+        discard=discard,
+    )
+    return _on_nodes(_pages(spec, backing, number), domain, number)
+
+
+def _pages(spec: MemoryBackendSpec, backing: Node, number: int | None) -> MemoryBackendSpec:
+    """Huge pages, all or those of one cell: libvirt always allocates these at once, in files."""
+    huge = backing.find("hugepages")
+    if not huge:
+        return spec
+    size: Size | None = None
+    for page in huge.all("page"):
+        nodes = cpus_of(page, page.get("nodeset"))
+        if (nodes is None and size is None) or (nodes is not None and (number or 0) in nodes):
+            size = size_at(page, "size")
+    if size == _SMALL_PAGE or (huge.nodes and size is None):
+        return spec
+    return attrs.evolve(
+        spec,
+        type=spec.type or MemoryBackendType.FILE,
+        hugepages=True,
+        page_size=size,
+        prealloc=True,
+    )
+
+
+def _on_nodes(spec: MemoryBackendSpec, domain: Node, number: int | None) -> MemoryBackendSpec:
+    """On which of the host's nodes, and how strictly."""
+    tune = domain.find("numatune")
+    chosen = tune.find("memory")
+    for node in tune.all("memnode"):
+        if node.number("cellid") == number and number is not None:
+            chosen = node
+    if chosen.get("placement") == "auto":
+        chosen.note("qorch does not choose NUMA nodes by load", "@placement")
+    nodes = cpus_of(chosen, chosen.get("nodeset"))
+    mode = chosen.get("mode") or "strict"
+    if nodes is None or mode not in _POLICIES:
+        if chosen and mode == "restrictive":
+            chosen.note("memory is bound by cgroups only, which qorch does not do", "@mode")
+        return spec
+    return attrs.evolve(spec, host_nodes=nodes, policy=_POLICIES[mode])
+
+
+def _balloon(devices: Node, buses: Buses) -> BalloonSpec:
+    node = devices.find("memballoon")
+    model = node.get("model") or "virtio"
+    if model == "none":
+        node.skip()
+        return BalloonSpec(enabled=False)
+    return BalloonSpec(
+        free_page_reporting=node.on("freePageReporting"),
+        deflate_on_oom=node.on("autodeflate"),
+        stats_interval=node.find("stats").number("period"),
+        address=address_of(node, buses),
+        virtio=virtio_of(node, node.find("driver"), model),
+    )
+
+
+def _device(node: Node, domain: Node, buses: Buses) -> MemoryDeviceSpec | None:
+    kind = node.word("model")
+    if kind not in _MODELS:
+        node.leave(f"memory devices of model {kind!r} have no counterpart")
+        return None
+    target, source = node.find("target"), node.find("source")
+    size = size_of(target.find("size"))
+    if size is None:
+        node.leave("has no size")
+        return None
+    address = node.find("address")
+    model = _MODELS[kind]
+    number = target.text_of("node")
+    where = int(number) if number and number.isdigit() else None
+    dimm = address.get("type") == "dimm"
+    return MemoryDeviceSpec(
+        model=model,
+        size=round_up(size),
+        node=where,
+        slot=address.number("slot") if dimm else None,
+        base=address.number("base") if dimm else target.find("address").number("base"),
+        requested=size_of(target.find("requested")),
+        block_size=size_of(target.find("block")),
+        label_size=size_of(target.find("label", "size")),
+        uuid=uuid_of(node, node.text_of("uuid")),
+        read_only=bool(target.find("readonly")),
+        pmem=True if source.find("pmem") else None,
+        align=size_of(source.find("alignsize")),
+        backend=_device_backend(node, domain, where),
+        address=None if dimm else address_of(node, buses),
+    )
+
+
+def _device_backend(node: Node, domain: Node, where: int | None) -> MemoryBackendSpec:
+    source = node.find("source")
+    path = path_of(source.text_of("path"))
+    spec = _backend(domain, where)
+    if path is not None:
+        spec = attrs.evolve(spec, type=MemoryBackendType.FILE, path=path)
+    own = choose(node, node.get("access"), _SHARED, "access")
+    page, nodes = size_of(source.find("pagesize")), cpus_of(source, source.text_of("nodemask"))
+    if page is not None and page > _SMALL_PAGE:
+        spec = attrs.evolve(
+            spec, type=spec.type or MemoryBackendType.FILE, hugepages=True, page_size=page
+        )
+    if nodes is not None:
+        policy = spec.policy or NumaPolicy.BIND
+        spec = attrs.evolve(spec, host_nodes=nodes, policy=policy)
+    discard = True if node.on("discard") else spec.discard
+    return attrs.evolve(spec, shared=spec.shared if own is None else own, discard=discard)
