@@ -76,6 +76,10 @@ class StateDir(NamedTuple):
         """Definition, logs and seed of a machine."""
         return self.data / "vm" / name
 
+    def machine_images(self, name: str) -> Path:
+        """Where a machine's data and snapshots are; it outlives the machine, as they do."""
+        return self.data / "images" / f"{name}.json"
+
     def network_run(self, name: str) -> Path:
         """Configuration and leases of a network that is up."""
         return self.run / "network" / name

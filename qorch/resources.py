@@ -64,7 +64,7 @@ def start_qemu(
     with ExitStack() as undo:
         pools = Pools.from_plans(find_pools(state).values())
         for disk in plan.disks:
-            if disk.pool is not None and disk.volume is not None:
+            if disk.pool is not None and disk.volume is not None and not disk.kept:
                 ensure_volume(disk.pool, disk.volume, report, undo)
             check_disk(disk, pools)
         data.mkdir(parents=True, exist_ok=True)

@@ -37,6 +37,7 @@ from qorch.api.answer import (
     stopping_answer,
     stopping_error,
 )
+from qorch.api.block import make_routes as make_block_routes
 from qorch.api.body import (
     Field,
     read_directory,
@@ -97,6 +98,7 @@ def make_app(
             ("POST", "/machines/{name}/console", api.write_console),
             ("GET", "/events", api.read_events),
             *make_storage_routes(supervisor.storage, api.run_verb, stopping),
+            *make_block_routes(supervisor.block, api.run_verb),
         )
     ]
     app = Starlette(

@@ -126,6 +126,44 @@ class Storage(Protocol):
         """Open a place for an image that comes in pieces."""
 
 
+class Block(Protocol):
+    """What is done to machines' disks. The errors are those of the supervisor's verbs."""
+
+    def find_snapshots(self, name: str) -> list[dict[str, object]]:
+        """List a machine's snapshots as `qorch snapshot ls --json` prints them."""
+
+    async def create_snapshot(
+        self,
+        name: str,
+        snapshot: str,
+        *,
+        report: Report,
+        description: str = "",
+        freeze: bool | None = None,
+    ) -> None:
+        """Make a snapshot."""
+
+    async def revert_snapshot(self, name: str, snapshot: str, *, report: Report) -> None:
+        """Go back to a snapshot."""
+
+    async def remove_snapshot(self, name: str, snapshot: str, *, report: Report) -> None:
+        """Remove a snapshot."""
+
+    async def move_disk(
+        self, name: str, disk: str, *, report: Report, pool: str, image_format: str | None = None
+    ) -> None:
+        """Move a disk's data."""
+
+    async def flatten_disk(self, name: str, disk: str, *, report: Report) -> None:
+        """Cut a disk off from what it builds on."""
+
+    async def find_jobs(self) -> list[dict[str, object]]:
+        """List jobs as `qorch job ls --json` prints them."""
+
+    async def cancel_job(self, name: str, job: str | None = None) -> None:
+        """End jobs."""
+
+
 class Supervisor(Protocol):
     """The verbs. All raise QorchError, NetError or StorageError; others are internal errors."""
 
@@ -136,6 +174,10 @@ class Supervisor(Protocol):
     @property
     def storage(self) -> Storage:
         """Pools and volumes."""
+
+    @property
+    def block(self) -> Block:
+        """What is done to disks."""
 
     def find_machines(self) -> list[dict[str, object]]:
         """List the machines as `qorch ls --json` prints them."""

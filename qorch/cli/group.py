@@ -7,7 +7,9 @@ import importlib
 import click
 
 _LATER = {  # groups of verbs and their modules: `qorch ls` does without
+    "job": "qorch.cli.block",
     "pool": "qorch.cli.volumes",
+    "snapshot": "qorch.cli.block",
     "volume": "qorch.cli.volumes",
 }
 

@@ -10,6 +10,7 @@ from typing import IO, Any, TypeVar
 
 import click
 
+from qorch.cli.block import flatten_disk, move_disk
 from qorch.cli.options import json_option, open_client
 from qorch.cli.output import Progress, format_size, print_json, print_table
 from qorch.storage_client import StorageClient
@@ -472,3 +473,7 @@ def _draw(nodes: list[dict[str, Any]], before: str | None = None) -> Iterator[st
         name = f"{node['pool']}/{node['name']}" if node["name"] else f"{node['path']} (in no pool)"
         yield mark + name
         yield from _draw(node["children"], below)
+
+
+volume.add_command(move_disk)
+volume.add_command(flatten_disk)

@@ -10,6 +10,7 @@ from qorch.facts import Facts
 from qorch.place import Place
 from qorch.plan.changes import Change, make_changes, make_removals
 from qorch.plan.controllers import ControllerPlan
+from qorch.plan.images import keep_images
 from qorch.plan.machine import plan_machine
 from qorch.plan.networks import is_up, plan_networks, same_network
 from qorch.plan.nics import Addresses
@@ -19,6 +20,7 @@ from qorch.plan.shares import SharePlan
 from qorch.plan.storage import Storage
 from qorch.plan.values import (
     Defined,
+    DiskImages,
     DiskPlan,
     MachinePlan,
     NicPlan,
@@ -36,6 +38,7 @@ __all__ = [
     "ConsolePlan",
     "ControllerPlan",
     "Defined",
+    "DiskImages",
     "DiskPlan",
     "IommuPlan",
     "MachinePlan",
@@ -51,6 +54,7 @@ __all__ = [
     "ShmemPlan",
     "add_leases",
     "is_up",
+    "keep_images",
     "make_changes",
     "make_plan",
     "make_removals",
@@ -77,7 +81,7 @@ def make_plan(spec: Spec, facts: Facts, defined: Defined, *, elsewhere: bool = F
     for name, vm in spec.vms.items():
         others = {**defined.machines, **machines}
         others.pop(name, None)
-        machines[name], more = plan_machine(
+        machine, more = plan_machine(
             name,
             vm,
             facts=facts,
@@ -87,6 +91,7 @@ def make_plan(spec: Spec, facts: Facts, defined: Defined, *, elsewhere: bool = F
             taken=Addresses.from_machines(others.values()),
             problems=problems,
         )
+        machines[name] = keep_images(machine, defined.images.get(name, ()))
         notes += more
     problems += _find_shared_images({**defined.machines, **machines})
     if elsewhere:

@@ -69,7 +69,10 @@ def _volumes(plan: Plan, facts: Facts) -> Iterator[Change]:
         volumes += [
             (disk.pool, disk.volume)
             for disk in machine.disks
-            if disk.pool and disk.volume and (disk.pool, disk.volume) not in volumes
+            if disk.pool
+            and disk.volume
+            and not disk.kept
+            and (disk.pool, disk.volume) not in volumes
         ]
     for pool, volume in volumes:
         path = pool.volume_path(volume.name, volume.format)

@@ -58,6 +58,7 @@ class DiskPlan:
     place: Place = Place()
     pool: PoolPlan | None = None
     volume: VolumePlan | None = None
+    kept: bool = False  # its images are where snapshots or a move have put them: none is made
 
     @property
     def path(self) -> Path:
@@ -207,12 +208,29 @@ class Plan:
 
 
 @attrs.frozen(kw_only=True)
+class DiskImages:
+    """A disk whose data is not in `origin`, the image of its description, but in `chain[0]`.
+
+    Snapshots and moves do that. The chain is from the top down.
+    """
+
+    disk: str
+    origin: Path
+    chain: tuple[Backing, ...]
+
+
+@attrs.frozen(kw_only=True)
 class Defined:
-    """The machines, networks and pools that this state directory has already, by name."""
+    """The machines, networks and pools that this state directory has already, by name.
+
+    `images` tells where the data of disks is, if not where their descriptions say; it outlives the
+    machines.
+    """
 
     machines: Mapping[Name, MachinePlan] = attrs.field(factory=dict)
     networks: Mapping[Name, NetworkPlan] = attrs.field(factory=dict)
     pools: Mapping[Name, PoolPlan] = attrs.field(factory=dict)
+    images: Mapping[Name, tuple[DiskImages, ...]] = attrs.field(factory=dict)
 
 
 def add_leases(network: NetworkPlan, machines: Mapping[Name, MachinePlan]) -> NetworkPlan:

@@ -73,6 +73,15 @@ class Listener:
         self._held -= len(event.line)
         return event
 
+    def take_nowait(self) -> Event | None:
+        """The next event that is held, if there is one."""
+        try:
+            event = self._channel[1].receive_nowait()
+        except (trio.WouldBlock, trio.EndOfChannel):
+            return None
+        self._held -= len(event.line)
+        return event
+
     async def _next(self) -> Event:
         # Not one event per turn of the scheduler: the monitor reads hundreds in one.
         try:

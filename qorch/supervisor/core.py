@@ -37,6 +37,7 @@ from qorch.progress import Progress, Report, ignore
 from qorch.resources import ensure_volume
 from qorch.spec import DEFAULT_NETWORK, Spec
 from qorch.state import VERSION, Definition, NetworkDefinition
+from qorch.supervisor.block import Block
 from qorch.supervisor.definitions import Definitions
 from qorch.supervisor.events import Events
 from qorch.supervisor.machines import Machines
@@ -57,6 +58,7 @@ class Supervisor:
     _networks: Networks
     _events: Events
     storage: Storage
+    block: Block
     _changing: trio.Lock = attrs.field(factory=trio.Lock, init=False)
 
     # -- looking -------------------------------------------------------------------------------
@@ -135,7 +137,9 @@ class Supervisor:
     @property
     def _defined(self) -> Defined:
         networks = {name: item.plan for name, item in self._networks.defined.items()}
-        defined = Defined(machines=self._definitions.plans, networks=networks)
+        defined = Defined(
+            machines=self._definitions.plans, networks=networks, images=self.block.read_images()
+        )
         return self.storage.add_to(defined)
 
     async def _make_plan(self, spec: Spec) -> tuple[Facts, Plan]:
@@ -200,7 +204,10 @@ class Supervisor:
 
     async def _make_volumes(self, plan: Plan, report: Report, undo: AsyncExitStack) -> None:
         """The document's own volumes; those of a single disk are made with their machine."""
+        moved = {item.origin for disks in self.block.read_images().values() for item in disks}
         for pool, volume in plan.volumes.values():
+            if pool.volume_path(volume.name, volume.format) in moved:
+                continue
             made = undo.enter_context(ExitStack())
             tell = from_thread("volume", volume.name, report)
             await trio.to_thread.run_sync(ensure_volume, pool, volume, tell, made)
@@ -309,6 +316,7 @@ class Supervisor:
                 return
             report(Progress("vm", name, "remove"))
             if volumes:
+                await self.block.remove_volumes(name, report)
                 await self.storage.remove_disks(definition.plan.disks, report)
             self._definitions.put(name, None)
             self._machines.forget(name)
@@ -321,4 +329,5 @@ class Supervisor:
         self._definitions.read()
         await self._machines.adopt(report)
         await self.storage.adopt(report)
+        await self.block.adopt(report)
         await self._networks.adopt(report)

@@ -108,8 +108,14 @@ class Machines:
         """Keep nothing of a machine that is not defined any more."""
         self._crashed.discard(name)
 
+    def note_plan(self, machine: Machine) -> None:
+        """Record what a running machine is now, for who adopts it."""
+        self._store.write_run(machine.plan)
+
     async def start(self, name: Name, report: Report) -> bool:
         """Start a machine unless it runs; whether it was started."""
+        if name in self._running and name not in self._starting:
+            return False  # without its lock, which long work on its disks may hold
         async with self.lock(name):
             if name in self._running:
                 return False
@@ -139,7 +145,14 @@ class Machines:
             self._crashed.discard(name)
             return
         await machine.stop(machine.plan.powerdown_timeout if grace is None else grace)
-        while self._running.get(name) is machine:  # until its task has cleaned up
+        await self.wait_gone(name)
+
+    async def wait_gone(self, name: Name) -> None:
+        """Wait until a machine has ended, if it runs, and its task has cleaned up."""
+        machine = self._running.get(name)
+        if machine is not None:
+            await machine.ended.wait()
+        while self._running.get(name) is machine is not None:
             await trio.lowlevel.checkpoint()
 
     async def wait_ready(self, names: Collection[Name], seconds: float, report: Report) -> None:

@@ -17,6 +17,8 @@ from qorch.paths import StateDir
 from qorch.progress import Report, ignore
 from qorch.qmp import Transcript
 from qorch.state import Store
+from qorch.supervisor.block import Block
+from qorch.supervisor.block.records import Records
 from qorch.supervisor.core import Supervisor
 from qorch.supervisor.definitions import Definitions
 from qorch.supervisor.events import Events
@@ -67,7 +69,13 @@ def _make_supervisor(
     machines = Machines(state, qemu, transcripts, tasks, store, definitions, events)
     networks = Networks(state, Path("dnsmasq"), tasks, store, definitions, events)
     storage = Storage(state, store, definitions)
-    return Supervisor(state, definitions, machines, networks, events, storage), networks
+
+    async def start(name: str, *, report: Report) -> None:
+        await supervisor.start_machine(name, report=report)
+
+    block = Block(tasks, definitions, machines, Records(state), lambda: storage.plans, start)
+    supervisor = Supervisor(state, definitions, machines, networks, events, storage, block)
+    return supervisor, networks
 
 
 async def _run_tasks(

@@ -86,6 +86,11 @@ class FakeSupervisor:
     machine_rows: int = 1
     storage: object = None
 
+    @property
+    def block(self):
+        """See the protocol."""
+        return FakeBlock(self)
+
     def find_machines(self):
         """See the protocol."""
         return [ROW] * self.machine_rows
@@ -198,6 +203,32 @@ class FakeSupervisor:
             raise RuntimeError("secret\nof the house")
         if name == "both":
             raise InputError.from_problems([Problem("a", "is bad", "x"), Problem("b", "too", "x")])
+
+
+@attrs.define(eq=False)
+class FakeBlock:
+    """What `qorch.api.protocol.Block` says: every request is remembered as it came."""
+
+    supervisor: FakeSupervisor
+
+    def find_snapshots(self, name):
+        """See the protocol."""
+        self.supervisor._check(name)
+        return [{"name": "s1", "parent": None}]
+
+    async def find_jobs(self):
+        """See the protocol."""
+        return [{"machine": "web", "job": "qorch-move-disk0", "percent": 45}]
+
+    def __getattr__(self, verb):
+        async def do(name, *args, report=None, **options):
+            self.supervisor.calls.append((verb, name, *args, options))
+            if report is None:
+                self.supervisor._check(name)
+            else:
+                await self.supervisor._act(name, report, verb)
+
+        return do
 
 
 async def run_fake(supervisor, listener, started=lambda _activity: None, *, linger=None):

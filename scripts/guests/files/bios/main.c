@@ -10,7 +10,9 @@
  *   GUEST-UP bios                         everything above is done
  *   GUEST-POWERDOWN                       the power button was pressed
  *
- * Keys: q powers off, r resets, d checks the disks again, p prints the status, the rest is echoed.
+ * Keys: q powers off, r resets, d checks the disks again, w starts and stops writing records to all
+ * disks, n prints how far it has come, v verifies them (see disk.h), p prints the status, the rest
+ * is echoed.
  */
 #include "console.h"
 #include "disk.h"
@@ -36,6 +38,15 @@ static void handle_key(char key)
 		break;
 	case 'd':
 		check_disks();
+		break;
+	case 'w':
+		toggle_writer();
+		break;
+	case 'n':
+		print_writer("at");
+		break;
+	case 'v':
+		verify_disks();
 		break;
 	case 'p':
 		print_status();
@@ -79,6 +90,8 @@ void guest_main(void)
 		}
 		while ((key = console_key()) >= 0)
 			handle_key(key);
-		wait_for_interrupt();
+		write_some();
+		if (!is_writing())
+			wait_for_interrupt();
 	}
 }

@@ -1,0 +1,106 @@
+"""The requests about machines' disks: snapshots, jobs, moves and what else goes on live."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
+
+import attrs
+
+from qorch.api.answer import Endpoint, Json
+from qorch.api.body import Field, read_fields, read_flag, read_text
+from qorch.api.names import find_name
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+    from qorch.api.answer import Stream
+    from qorch.api.protocol import Block
+
+    RunVerb = Callable[..., Response | Stream]
+
+
+def read_maybe_flag(value: object) -> bool | None:
+    """Either true or false, or null."""
+    return None if value is None else read_flag(value)
+
+
+def read_maybe_text(value: object) -> str | None:
+    """Text, or null."""
+    return None if value is None else read_text(value)
+
+
+def make_routes(block: Block, run_verb: RunVerb) -> list[tuple[str, str, Endpoint]]:
+    """Method, path and endpoint of each request."""
+    api = _Api(block, run_verb)
+    machine = "/machines/{name}"
+    return [
+        ("GET", f"{machine}/snapshots", api.find_snapshots),
+        ("POST", f"{machine}/snapshots/{{snapshot}}", api.create_snapshot),
+        ("DELETE", f"{machine}/snapshots/{{snapshot}}", api.remove_snapshot),
+        ("POST", f"{machine}/snapshots/{{snapshot}}/revert", api.revert_snapshot),
+        ("POST", f"{machine}/disks/{{disk}}/move", api.move_disk),
+        ("POST", f"{machine}/disks/{{disk}}/flatten", api.flatten_disk),
+        ("GET", "/jobs", api.find_jobs),
+        ("DELETE", f"{machine}/jobs", api.cancel_job),
+    ]
+
+
+@attrs.define(eq=False)
+class _Api:
+    block: Block
+    run_verb: RunVerb
+
+    async def find_snapshots(self, request: Request) -> Response:
+        return Json(self.block.find_snapshots(find_name(request)))
+
+    async def create_snapshot(self, request: Request) -> Response | Stream:
+        return await self._run_on_snapshot(
+            self.block.create_snapshot,
+            request,
+            description=Field(read_text, ""),
+            freeze=Field(read_maybe_flag, None),
+        )
+
+    async def revert_snapshot(self, request: Request) -> Response | Stream:
+        return await self._run_on_snapshot(self.block.revert_snapshot, request)
+
+    async def remove_snapshot(self, request: Request) -> Response | Stream:
+        return await self._run_on_snapshot(self.block.remove_snapshot, request)
+
+    async def move_disk(self, request: Request) -> Response | Stream:
+        return await self._run_on_disk(
+            self.block.move_disk,
+            request,
+            pool=Field(read_text),
+            image_format=Field(read_maybe_text, None),
+        )
+
+    async def flatten_disk(self, request: Request) -> Response | Stream:
+        return await self._run_on_disk(self.block.flatten_disk, request)
+
+    async def find_jobs(self, _request: Request) -> Response:
+        return Json(await self.block.find_jobs())
+
+    async def cancel_job(self, request: Request) -> Response:
+        fields = await read_fields(request, {"job": Field(read_maybe_text, None)})
+        await self.block.cancel_job(find_name(request), fields["job"])
+        return Json({})
+
+    async def _run_on_snapshot(
+        self, verb: Callable[..., Awaitable[Any]], request: Request, **fields: Field
+    ) -> Response | Stream:
+        # What a snapshot may be called is said with the reason, not as "there is none".
+        name, snapshot = find_name(request), unquote(request.path_params["snapshot"])
+        values = await read_fields(request, fields)
+        return self.run_verb(functools.partial(verb, name, snapshot), **values)
+
+    async def _run_on_disk(
+        self, verb: Callable[..., Awaitable[Any]], request: Request, **fields: Field
+    ) -> Response | Stream:
+        name, disk = find_name(request), unquote(request.path_params["disk"])
+        values = await read_fields(request, fields)
+        return self.run_verb(functools.partial(verb, name, disk), **values)

@@ -1,0 +1,69 @@
+"""Requests about machines' disks. Standard library only: the command line imports it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import quote
+
+if TYPE_CHECKING:
+    from qorch.client import Client, Report
+
+
+class BlockClient(NamedTuple):
+    """Snapshots, moves, backups and jobs, over a client of the control API.
+
+    All methods raise ClientError. A request with `report` goes on if the client leaves.
+    """
+
+    client: Client
+
+    def find_snapshots(self, name: str) -> list[dict[str, Any]]:
+        """A machine's snapshots, parents first."""
+        answer: list[dict[str, Any]] = self.client.ask("GET", _path(name, "snapshots"))
+        return answer
+
+    def create_snapshot(
+        self,
+        name: str,
+        snapshot: str,
+        *,
+        report: Report,
+        description: str = "",
+        freeze: bool | None = None,
+    ) -> None:
+        """Freeze all disks of a machine as they are, at one moment."""
+        body = {"description": description, "freeze": freeze}
+        self.client.follow("POST", _path(name, "snapshots", snapshot), body, report)
+
+    def revert_snapshot(self, name: str, snapshot: str, *, report: Report) -> None:
+        """Go back to a snapshot."""
+        self.client.follow("POST", _path(name, "snapshots", snapshot, "revert"), {}, report)
+
+    def remove_snapshot(self, name: str, snapshot: str, *, report: Report) -> None:
+        """Remove a snapshot, and merge what only it needed."""
+        self.client.follow("DELETE", _path(name, "snapshots", snapshot), {}, report)
+
+    def move_disk(
+        self, name: str, disk: str, *, pool: str, report: Report, image_format: str | None = None
+    ) -> None:
+        """Move a disk's data into another pool or format."""
+        body = {"pool": pool, "image_format": image_format}
+        self.client.follow("POST", _path(name, "disks", disk, "move"), body, report)
+
+    def flatten_disk(self, name: str, disk: str, *, report: Report) -> None:
+        """Cut a disk off from the images it builds on."""
+        self.client.follow("POST", _path(name, "disks", disk, "flatten"), {}, report)
+
+    def find_jobs(self) -> list[dict[str, Any]]:
+        """What is being done to the disks of running machines."""
+        answer: list[dict[str, Any]] = self.client.ask("GET", "/v1/jobs")
+        return answer
+
+    def cancel_job(self, name: str, job: str | None = None) -> None:
+        """End a machine's jobs, or one of them."""
+        self.client.ask("DELETE", _path(name, "jobs"), {"job": job})
+
+
+def _path(name: str, *more: str) -> str:
+    words = (quote(word, safe="", errors="surrogatepass") for word in (name, *more))
+    return "/".join(("/v1/machines", *words))

@@ -1,0 +1,145 @@
+"""The verbs about machines' disks: snapshot, job, backup, media, and moves of volumes."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import click
+
+from qorch.block_client import BlockClient
+from qorch.cli.options import json_option, name_argument, open_client
+from qorch.cli.output import Progress, print_json, print_table
+
+_DISK = click.argument("disk")
+_SNAPSHOT = click.argument("snapshot")
+
+
+@click.group()
+def snapshot() -> None:
+    """Snapshots of a machine's disks, running or not."""
+
+
+@snapshot.command("create")
+@name_argument
+@_SNAPSHOT
+@click.option("--description", default="", help="Words for people.")
+@click.option(
+    "--freeze/--no-freeze",
+    default=None,
+    help="Have the guest agent freeze the file systems, or fail; by default where one answers.",
+)
+def create_snapshot(name: str, snapshot: str, *, description: str, freeze: bool | None) -> None:
+    """Freeze all disks of a machine as they are, at one moment, while it runs or not."""
+    with Progress() as progress, open_client() as client:
+        BlockClient(client).create_snapshot(
+            name, snapshot, description=description, freeze=freeze, report=progress
+        )
+
+
+@snapshot.command("ls")
+@name_argument
+@json_option
+def list_snapshots(name: str, *, as_json: bool) -> None:
+    """List a machine's snapshots as a tree; `*` is the one it went on from."""
+    with open_client() as client:
+        rows = BlockClient(client).find_snapshots(name)
+    if as_json:
+        print_json([{key: row[key] for key in row if key != "branch"} for row in rows])
+        return
+    print_table(
+        ("snapshot", "time", "state", "description"),
+        [
+            (
+                f"{row['branch']}{row['name']}{' *' if row['current'] else ''}",
+                time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(row["time"])),
+                _describe_state(row),
+                row["description"],
+            )
+            for row in rows
+        ],
+    )
+
+
+def _describe_state(row: dict[str, Any]) -> str:
+    more = [word for word in ("memory", "frozen") if row[word]]
+    return " ".join([row["state"], *more])
+
+
+@snapshot.command("revert")
+@name_argument
+@_SNAPSHOT
+def revert_snapshot(name: str, snapshot: str) -> None:
+    """Go back to a snapshot; what was written since the last one is lost.
+
+    A machine that runs is ended as if its power failed, and started again.
+    """
+    with Progress() as progress, open_client() as client:
+        BlockClient(client).revert_snapshot(name, snapshot, report=progress)
+
+
+@snapshot.command("rm")
+@name_argument
+@_SNAPSHOT
+def remove_snapshot(name: str, snapshot: str) -> None:
+    """Forget a snapshot; its images are merged into those that stay, while the guest runs on."""
+    with Progress() as progress, open_client() as client:
+        BlockClient(client).remove_snapshot(name, snapshot, report=progress)
+
+
+@click.group()
+def job() -> None:
+    """Long work on the disks of running machines."""
+
+
+@job.command("ls")
+@json_option
+def list_jobs(*, as_json: bool) -> None:
+    """List jobs and how far they have come."""
+    with open_client() as client:
+        rows = BlockClient(client).find_jobs()
+    if as_json:
+        print_json(rows)
+        return
+    print_table(
+        ("machine", "job", "what", "state", "done"),
+        [
+            (row["machine"], row["job"], row["what"], row["state"], f"{row['percent']} %")
+            for row in rows
+        ],
+    )
+
+
+@job.command("cancel")
+@name_argument
+@click.argument("job", required=False)
+def cancel_job(name: str, job: str | None) -> None:
+    """End a machine's jobs, or one; what they were for is undone."""
+    with open_client() as client:
+        BlockClient(client).cancel_job(name, job)
+
+
+@click.command("move")
+@name_argument
+@_DISK
+@click.option("--pool", required=True, help="The pool that it shall lie in.")
+@click.option("--format", "image_format", help="raw or qcow2; by default what suits the pool.")
+def move_disk(name: str, disk: str, *, pool: str, image_format: str | None) -> None:
+    """Move what a machine's DISK (disk0, …) holds into another pool or format, live.
+
+    It is one image then: all it has built on is copied. The volume it was in is removed, unless a
+    snapshot needs it.
+    """
+    with Progress() as progress, open_client() as client:
+        BlockClient(client).move_disk(
+            name, disk, pool=pool, image_format=image_format, report=progress
+        )
+
+
+@click.command("flatten")
+@name_argument
+@_DISK
+def flatten_disk(name: str, disk: str) -> None:
+    """Copy what a running machine's DISK reads from the images below into its own."""
+    with Progress() as progress, open_client() as client:
+        BlockClient(client).flatten_disk(name, disk, report=progress)

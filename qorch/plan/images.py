@@ -1,0 +1,23 @@
+"""Where the data of a machine's disks is, once snapshots or moves have put it elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import attrs
+
+from qorch.plan.values import DiskImages, DiskPlan, MachinePlan
+
+
+def keep_images(machine: MachinePlan, images: Iterable[DiskImages]) -> MachinePlan:
+    """The machine with its disks' data where it is.
+
+    What is known of a disk that is described otherwise now, by another image, does not count.
+    """
+    known = {(item.disk, item.origin): item for item in images}
+
+    def keep(disk: DiskPlan) -> DiskPlan:
+        item = known.get((disk.id, disk.path)) if disk.chain else None
+        return attrs.evolve(disk, chain=item.chain, kept=True) if item else disk
+
+    return attrs.evolve(machine, disks=tuple(keep(disk) for disk in machine.disks))

@@ -1,0 +1,279 @@
+"""What is done to machines' disks: one operation at a time for each machine, each in its own task.
+
+A caller who leaves cancels nothing: the operation goes on, and so it does under the next
+supervisor. A job is ended by `cancel_job`.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Protocol
+
+import attrs
+import trio
+
+from qorch.block.commands import cancel_job
+from qorch.block.record import Snapshot
+from qorch.block.tree import draw
+from qorch.errors import InputError, NotFoundError, Problem, QorchError
+from qorch.plan import DiskImages
+from qorch.progress import Progress, Report, ignore
+from qorch.qmp import MonitorLostError
+from qorch.spec import DEFAULT_POOL
+from qorch.supervisor.block import move, snapshots
+from qorch.supervisor.block.images import remove_volumes
+from qorch.supervisor.block.records import Records
+from qorch.supervisor.block.resume import resume
+from qorch.supervisor.block.work import Work, busy_error
+from qorch.supervisor.definitions import Definitions
+from qorch.supervisor.machines import Machines
+from qorch.supervisor.tasks import Tasks, from_thread
+from qorch.units import Name
+from qorch_storage.errors import StorageError
+from qorch_storage.plan import ImageFormat, PoolPlan, PoolType
+from qorch_storage.pool import make_pool
+
+_END_DEADLINE = 30.0  # seconds for a QEMU that has closed its monitor to be gone
+
+Operation = Callable[[Work], Awaitable[None]]
+
+
+class StartMachine(Protocol):
+    """The supervisor's own verb."""
+
+    async def __call__(self, name: str, *, report: Report) -> None:
+        """Start a machine, with the networks it needs."""
+
+
+@attrs.define(eq=False)
+class _Outcome:
+    done: trio.Event = attrs.field(factory=trio.Event)
+    error: Exception | None = None
+
+
+@attrs.define(eq=False)
+class Block:
+    """The disks of one state directory's machines. All methods raise NotFoundError."""
+
+    _tasks: Tasks
+    _definitions: Definitions
+    _machines: Machines
+    _records: Records
+    _find_pools: Callable[[], Mapping[Name, PoolPlan]]
+    _start_machine: StartMachine
+    _busy: dict[Name, str] = attrs.field(factory=dict, init=False)
+
+    # -- snapshots -----------------------------------------------------------------------------
+
+    def find_snapshots(self, name: str) -> list[dict[str, object]]:
+        """The rows of `qorch snapshot ls`, parents first."""
+        record = self._records.read(self._definitions.find(name))
+        return [_make_row(item, branch, record.current) for branch, item in draw(record)]
+
+    async def create_snapshot(
+        self,
+        name: str,
+        snapshot: str,
+        *,
+        description: str = "",
+        freeze: bool | None = None,
+        report: Report = ignore,
+    ) -> None:
+        """Freeze all disks of a machine as they are, at one moment.
+
+        Raises InputError, MachineError, StorageError.
+        """
+        operation = functools.partial(
+            snapshots.create_snapshot, name=snapshot, description=description, freeze=freeze
+        )
+        await self._do(name, f"snapshot {snapshot}", operation, report)
+
+    async def revert_snapshot(self, name: str, snapshot: str, *, report: Report = ignore) -> None:
+        """Give a machine the disks of a snapshot; one that runs is ended, and started again.
+
+        Raises MachineError, StorageError.
+        """
+        ran = self._definitions.find(name) in self._machines
+        operation = functools.partial(snapshots.revert_snapshot, name=snapshot)
+        await self._do(name, f"revert to {snapshot}", operation, report)
+        if ran:
+            await self._start_machine(name, report=report)
+
+    async def remove_snapshot(self, name: str, snapshot: str, *, report: Report = ignore) -> None:
+        """Forget a snapshot and merge what only it needed. Raises MachineError, StorageError."""
+        operation = functools.partial(snapshots.remove_snapshot, name=snapshot)
+        await self._do(name, f"remove snapshot {snapshot}", operation, report)
+
+    # -- disks ---------------------------------------------------------------------------------
+
+    async def move_disk(
+        self,
+        name: str,
+        disk: str,
+        *,
+        pool: str,
+        image_format: str | None = None,
+        report: Report = ignore,
+    ) -> None:
+        """Move a disk's data into another pool or format. Raises MachineError, StorageError."""
+        place = self._find_pool(pool)
+        usual = ImageFormat.QCOW2 if place.type is PoolType.DIR else ImageFormat.RAW
+        kind = check_format(image_format) if image_format else usual
+        make_pool(place).check_format(kind)
+        operation = functools.partial(move.move_disk, disk=disk, pool=place, image_format=kind)
+        await self._do(name, f"move {disk}", operation, report)
+
+    async def flatten_disk(self, name: str, disk: str, *, report: Report = ignore) -> None:
+        """Cut a disk off from the images it builds on. Raises MachineError, StorageError."""
+        operation = functools.partial(move.flatten_disk, disk=disk)
+        await self._do(name, f"flatten {disk}", operation, report)
+
+    def _find_pool(self, name: str) -> PoolPlan:
+        pools = {str(known): plan for known, plan in self._find_pools().items()}
+        if name not in pools:
+            raise NotFoundError(f"there is no pool {name!r}", f"pools: {', '.join(sorted(pools))}")
+        return pools[name]
+
+    # -- jobs ----------------------------------------------------------------------------------
+
+    async def find_jobs(self) -> list[dict[str, object]]:
+        """The rows of `qorch job ls`: what is being done to disks, and how far it has come."""
+        rows = []
+        for name in self._machines:
+            work = self._make_work(name, ignore)
+            rows += [
+                {
+                    "machine": name,
+                    "job": job.id,
+                    "what": self._busy.get(name, ""),
+                    "type": job.type,
+                    "state": job.state,
+                    "current": job.current,
+                    "total": job.total,
+                    "percent": job.percent,
+                }
+                for job in (await work.jobs()).values()
+            ]
+        return rows
+
+    async def cancel_job(self, name: str, job: str | None = None) -> None:
+        """End a machine's jobs, or one of them. Raises MachineError."""
+        work = self._make_work(self._definitions.find(name), ignore)
+        found = {id_: item for id_, item in (await work.jobs()).items() if item.is_ours}
+        if job is not None and job not in found:
+            raise NotFoundError(f"{name} has no job {job!r}", f"jobs: {', '.join(found) or 'none'}")
+        for id_ in [job] if job is not None else found:
+            await work.try_execute(cancel_job(id_))
+
+    # -- life ----------------------------------------------------------------------------------
+
+    def read_images(self) -> Mapping[Name, tuple[DiskImages, ...]]:
+        """Where the data of disks is that is not where their descriptions say."""
+        return self._records.read_images()
+
+    async def remove_volumes(self, name: Name, report: Report) -> None:
+        """Remove what was made for a machine's disks, and all its snapshots. Raises StorageError.
+
+        The caller holds the machine's lock.
+        """
+        record = self._records.read(name)
+        tell = from_thread("vm", name, report)
+        await trio.to_thread.run_sync(remove_volumes, record.volumes, tell)
+        self._records.write(name, type(record)())
+        self._records.clear_journal(name)
+
+    async def adopt(self, report: Report) -> None:
+        """Go on with what a supervisor before us began: wait for what is short, not for jobs."""
+        async with trio.open_nursery() as nursery:
+            for name in self._definitions:
+                if self._records.read_journal(name) is not None:
+                    nursery.start_soon(self._resume, name, report)
+
+    async def _resume(self, name: Name, report: Report) -> None:
+        async def go_on(work: Work) -> None:
+            await resume(work, go_on=True)
+
+        report(Progress("vm", name, "resume work on disks"))
+        outcome = self._start(name, "resume", go_on, report)
+        if name not in self._machines:
+            await outcome.done.wait()
+
+    async def _do(self, name: str, what: str, operation: Operation, report: Report) -> None:
+        known = self._definitions.find(name)
+        if known in self._busy:
+            raise busy_error(name, self._busy[known])
+        outcome = self._start(known, what, operation, report)
+        await outcome.done.wait()
+        if outcome.error is not None:
+            raise outcome.error
+
+    def _start(self, name: Name, what: str, operation: Operation, report: Report) -> _Outcome:
+        outcome = _Outcome()
+        self._busy[name] = what
+        self._tasks.send_nowait(functools.partial(self._run, name, operation, report, outcome))
+        return outcome
+
+    async def _run(
+        self, name: Name, operation: Operation, report: Report, outcome: _Outcome
+    ) -> None:
+        """An operation to its end: an error, or a QEMU that dies, leads to its undoing."""
+        try:
+            async with self._machines.lock(name):
+                work = self._make_work(name, report)
+                try:
+                    await operation(work)
+                except Exception as error:  # noqa: BLE001  whoever waits for the outcome raises it
+                    outcome.error = error
+                    await self._settle(name, error, report)
+        except Exception as error:  # noqa: BLE001
+            outcome.error = outcome.error or error
+        finally:
+            del self._busy[name]
+            outcome.done.set()
+
+    async def _settle(self, name: Name, error: Exception, report: Report) -> None:
+        """After a failure: leave the images in one of the states that they may be in."""
+        if isinstance(error, MonitorLostError):
+            with trio.move_on_after(_END_DEADLINE):
+                await self._machines.wait_gone(name)
+        try:
+            await resume(self._make_work(name, report), go_on=name not in self._machines)
+        except (QorchError, StorageError) as again:
+            report(Progress("vm", name, message=f"not cleaned up, the next start does it: {again}"))
+
+    def _make_work(self, name: Name, report: Report) -> Work:
+        return Work(
+            name,
+            report,
+            self._machines,
+            self._definitions,
+            self._records,
+            self._find_pools()[DEFAULT_POOL],
+        )
+
+
+def _make_row(snapshot: Snapshot, branch: str, current: str | None) -> dict[str, object]:
+    return {
+        "name": snapshot.name,
+        "parent": snapshot.parent,
+        "time": snapshot.time,
+        "state": snapshot.state,
+        "memory": snapshot.memory is not None,
+        "frozen": snapshot.frozen,
+        "current": snapshot.name == current,
+        "description": snapshot.description,
+        "disks": {id_: str(image.path) for id_, image in snapshot.disks.items()},
+        "branch": branch,
+    }
+
+
+def check_format(text: str) -> ImageFormat:
+    """An image format by its name. Raises InputError."""
+    try:
+        return ImageFormat(text)
+    except ValueError:
+        known = ", ".join(ImageFormat)
+        raise InputError.from_problems(
+            [Problem("format", f"{text!r} is no image format", f"known are {known}")]
+        ) from None

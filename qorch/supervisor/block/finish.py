@@ -1,0 +1,46 @@
+"""How operations end: done, what they replaced is removed; undone, what they made is."""
+
+from __future__ import annotations
+
+import attrs
+
+from qorch.block.record import Journal, Record, Verb
+from qorch.supervisor.block.images import remove_files, remove_volumes
+from qorch.supervisor.block.work import Work
+
+
+async def finish(work: Work, journal: Journal) -> None:
+    """Store what is so now, then remove what was replaced. May be done again."""
+    tops = {change.disk: change.after for change in journal.disks}
+    await work.put(tops, _conclude(work.record, journal))
+    await work.close_nodes([change.before.path for change in journal.disks if _is_left(journal)])
+    await work.in_thread(remove_volumes, journal.drop, work.tell())
+    gone = tuple(volume.image.path for volume in journal.drop)
+    if gone:
+        await work.put({}, work.record.with_volumes((), gone))
+    work.step(f"{journal.verb}: done")
+    work.records.clear_journal(work.name)
+
+
+async def undo(work: Work, journal: Journal) -> None:
+    """Remove what was made for an operation that has not taken effect. May be done again."""
+    await work.close_nodes([volume.image.path for volume in journal.made])
+    await work.in_thread(remove_volumes, journal.made, work.tell())
+    await work.in_thread(remove_files, journal.files)
+    work.step(f"{journal.verb}: undone")
+    work.records.clear_journal(work.name)
+
+
+def _is_left(journal: Journal) -> bool:
+    """Whether the images that were replaced are not below those that replaced them."""
+    return journal.verb is not Verb.SNAPSHOT
+
+
+def _conclude(record: Record, journal: Journal) -> Record:
+    record = record.with_volumes(journal.made)
+    snapshot = journal.snapshot
+    if snapshot is None:
+        return record
+    if journal.verb is Verb.REVERT:
+        return attrs.evolve(record, current=snapshot.name)
+    return record if record.find(snapshot.name) else record.with_snapshot(snapshot)

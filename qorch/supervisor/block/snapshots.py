@@ -1,0 +1,157 @@
+"""Snapshots: made of all disks at one moment, gone back to, removed.
+
+The image that a disk has is frozen by an overlay on top of it, to which the guest writes from then
+on. While the machine runs, QEMU puts all overlays in place in one transaction, between two of the
+guest's requests. A snapshot's images are never written to. To go back means new overlays on them;
+what has been written since is given up.
+"""
+
+from __future__ import annotations
+
+import time
+
+from qorch.block.commands import as_action, snapshot, transaction
+from qorch.block.record import DiskChange, Journal, Snapshot, Step, Verb, Volume
+from qorch.errors import InputError, MachineError, NotFoundError, Problem
+from qorch.supervisor.block.finish import finish
+from qorch.supervisor.block.freeze import open_frozen
+from qorch.supervisor.block.images import make_volumes, read_size
+from qorch.supervisor.block.merge import tidy
+from qorch.supervisor.block.work import Work
+from qorch.units import Name
+from qorch_storage.plan import Backing, ImageFormat, VolumePlan
+
+
+async def create_snapshot(
+    work: Work, name: str, *, description: str = "", freeze: bool | None = None
+) -> None:
+    """Make a snapshot of all disks. Raises InputError, MachineError, StorageError."""
+    _check_name(work, name)
+    tops = await find_tops(work)
+    if not tops:
+        raise MachineError(f"{work.name} has no disk to make a snapshot of")
+    changes, volumes = await _plan_overlays(work, tops)
+    journal = Journal(
+        verb=Verb.SNAPSHOT,
+        disks=changes,
+        made=volumes,
+        snapshot=Snapshot(
+            name=name,
+            parent=work.record.current,
+            time=time.time(),
+            description=description,
+            state=work.machines.state_of(work.name).value,
+            disks=tops,
+            plan=work.plan,
+        ),
+    )
+    work.save(journal)
+    await work.in_thread(make_volumes, volumes, work.tell())
+    journal = work.save(journal, Step.MADE)
+    if work.machine is not None:
+        journal = await _switch(work, journal, freeze=freeze)
+    await finish(work, journal)
+
+
+def _check_name(work: Work, name: str) -> None:
+    try:
+        Name.from_text(name)
+    except ValueError as error:
+        raise InputError.from_problems([Problem("snapshot", str(error))]) from None
+    if work.record.find(name):
+        raise InputError.from_problems(
+            [
+                Problem(
+                    "snapshot", f"{work.name} has a snapshot {name!r} already", "take another name"
+                )
+            ]
+        )
+
+
+async def find_tops(work: Work) -> dict[str, Backing]:
+    """The image that each disk is now; QEMU knows best, if it runs."""
+    if work.machine is None:
+        return {disk.id: disk.chain[0] for disk in work.disks}
+    graph = await work.graph()
+    nodes = {disk.id: graph.top_node(disk.id) for disk in work.disks}
+    return {id_: node.image for id_, node in nodes.items() if node is not None}
+
+
+async def _plan_overlays(
+    work: Work, bases: dict[str, Backing]
+) -> tuple[tuple[DiskChange, ...], tuple[Volume, ...]]:
+    """An overlay for each disk over an image, and what changes for the disk."""
+    current = await find_tops(work)
+    changes, volumes = [], []
+    for id_, base in bases.items():
+        pool, name = work.next_volume(work.find_disk(id_))
+        plan = VolumePlan(
+            pool=pool.name,
+            name=name,
+            format=ImageFormat.QCOW2,
+            size=await work.in_thread(read_size, base),
+            backing=base,
+        )
+        volume = Volume(pool=pool, volume=plan)
+        volumes.append(volume)
+        changes.append(DiskChange(disk=id_, before=current[id_], after=volume.image))
+    return tuple(changes), tuple(volumes)
+
+
+async def _switch(work: Work, journal: Journal, *, freeze: bool | None) -> Journal:
+    """Put the overlays of a running machine in place, all at once."""
+    graph = await work.graph()
+    actions = []
+    for change in journal.disks:
+        node = graph.top_node(change.disk)
+        if node is None:
+            raise MachineError(f"{work.name} has nothing in {change.disk}")
+        overlay = await work.add_node(change.disk, change.after, graph)
+        actions.append(as_action(snapshot(node.name, overlay)))
+    async with open_frozen(work, journal, wanted=freeze) as frozen:
+        work.step("switch to overlays")
+        await work.execute(transaction(actions))
+    return frozen
+
+
+async def revert_snapshot(work: Work, name: str) -> None:
+    """Make a machine's disks what they were; it is ended first, as if its power failed.
+
+    What was written since the last snapshot is lost. Raises NotFoundError, StorageError.
+    """
+    target = find_snapshot(work, name)
+    bases = {id_: image for id_, image in target.disks.items() if _has_disk(work, id_)}
+    changes, volumes = await _plan_overlays(work, bases)
+    left = {change.before.path for change in changes}
+    drop = tuple(volume for volume in work.record.volumes if volume.image.path in left)
+    journal = Journal(verb=Verb.REVERT, disks=changes, made=volumes, drop=drop, snapshot=target)
+    work.save(journal)
+    await work.in_thread(make_volumes, volumes, work.tell())
+    journal = work.save(journal, Step.MADE)
+    if work.machine is not None:
+        work.step("end")
+        await work.machines.stop(work.name, 0)
+    await finish(work, journal)
+    await tidy(work)
+
+
+def _has_disk(work: Work, id_: str) -> bool:
+    return any(disk.id == id_ for disk in work.disks)
+
+
+async def remove_snapshot(work: Work, name: str) -> None:
+    """Forget a snapshot; what only it needed is merged or removed. Raises NotFoundError."""
+    target = find_snapshot(work, name)
+    files = (target.memory,) if target.memory is not None else ()
+    work.save(Journal(verb=Verb.MERGE, files=files, snapshot=target))
+    await work.put({}, work.record.without_snapshot(name))
+    await tidy(work, files=files)
+
+
+def find_snapshot(work: Work, name: str) -> Snapshot:
+    """A machine's snapshot. Raises NotFoundError."""
+    found = work.record.find(name)
+    if found is None:
+        known = ", ".join(item.name for item in work.record.snapshots) or "none"
+        raise NotFoundError(f"{work.name} has no snapshot {name!r}", f"its snapshots: {known}")
+    return found

@@ -1,0 +1,206 @@
+"""One operation on one machine's images: what it sees, and the few ways in which it changes things.
+
+Whoever has a `Work` holds the machine's lock: it is not started, changed or removed by others. It
+may be stopped, and it may die. Everything that is said to QEMU then raises, the operation ends, and
+its journal says how to go on.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import attrs
+import trio
+
+from qorch.block.commands import Command
+from qorch.block.graph import Graph
+from qorch.block.jobs import Job
+from qorch.block.nodes import make_node
+from qorch.block.record import Journal, Record, Step
+from qorch.block.run import execute, find_graph, find_jobs
+from qorch.errors import MachineError, NotFoundError
+from qorch.machine import Machine
+from qorch.plan import DiskPlan, MachinePlan
+from qorch.progress import Progress, Report
+from qorch.qmp import CommandError, Monitor
+from qorch.supervisor.block.images import is_device, read_chain
+from qorch.supervisor.block.records import Records
+from qorch.supervisor.definitions import Definitions
+from qorch.supervisor.machines import Machines
+from qorch.supervisor.tasks import from_thread
+from qorch.units import Name
+from qorch_storage.plan import Backing, ImageFormat, PoolPlan, PoolType
+
+T = TypeVar("T")
+
+
+@attrs.define(eq=False)
+class Work:
+    """A machine whose images are worked on."""
+
+    name: Name
+    report: Report
+    machines: Machines
+    definitions: Definitions
+    records: Records
+    default_pool: PoolPlan
+    record: Record = attrs.field(init=False)
+    _percent: dict[str, int] = attrs.field(factory=dict, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.record = self.records.read(self.name)
+
+    # -- what is there -------------------------------------------------------------------------
+
+    @property
+    def machine(self) -> Machine | None:
+        """The machine, if it runs."""
+        return self.machines.get(self.name)
+
+    @property
+    def monitor(self) -> Monitor:
+        """Its QMP. Raises MachineError if it does not run."""
+        return self.machines.find(self.name).monitor
+
+    @property
+    def plan(self) -> MachinePlan:
+        """What runs; else what would."""
+        return self.machines.plan_of(self.name)
+
+    @property
+    def disks(self) -> tuple[DiskPlan, ...]:
+        """The disks that the guest can write to."""
+        return tuple(disk for disk in self.plan.disks if not disk.read_only and disk.chain)
+
+    def find_disk(self, id_: str) -> DiskPlan:
+        """A disk by its id. Raises NotFoundError."""
+        for disk in self.plan.disks:
+            if disk.id == id_:
+                return disk
+        known = ", ".join(disk.id for disk in self.plan.disks) or "none"
+        raise NotFoundError(f"{self.name} has no disk {id_!r}", f"its disks: {known}")
+
+    def origin_of(self, disk: DiskPlan) -> Path:
+        """The image that a disk's description names."""
+        known = self.record.images_of(disk.id)
+        return known.origin if known else disk.path
+
+    async def graph(self) -> Graph:
+        """QEMU's block graph."""
+        return await find_graph(self.monitor)
+
+    async def jobs(self) -> dict[str, Job]:
+        """QEMU's jobs."""
+        return await find_jobs(self.monitor)
+
+    # -- what is done --------------------------------------------------------------------------
+
+    def step(self, what: str) -> None:
+        """Tell what comes next, before it touches anything."""
+        self.report(Progress("vm", self.name, what))
+
+    def note(self, message: str) -> None:
+        """Tell what a person should know."""
+        self.report(Progress("vm", self.name, message=message))
+
+    def progress(self, what: str) -> Callable[[Job], None]:
+        """A function that tells how far a job has come, when that has changed."""
+
+        def tell(job: Job) -> None:
+            if self._percent.get(job.id) != job.percent:
+                self._percent[job.id] = job.percent
+                self.step(f"{what}: {job.percent} %")
+
+        return tell
+
+    async def in_thread(self, function: Callable[..., T], *args: object) -> T:
+        """Do what blocks; not given up half-way."""
+        return await trio.to_thread.run_sync(functools.partial(function, *args))
+
+    def tell(self) -> Callable[[str], None]:
+        """A function for threads to name their steps with."""
+        return from_thread("vm", self.name, self.report)
+
+    async def execute(self, command: Command) -> object:
+        """Have QEMU do one command."""
+        return await execute(self.monitor, command)
+
+    async def try_execute(self, command: Command) -> bool:
+        """The same for what may be done already; whether QEMU did it."""
+        try:
+            await self.execute(command)
+        except CommandError:
+            return False
+        return True
+
+    def save(self, journal: Journal, step: Step | None = None) -> Journal:
+        """Write down what is being done and how far it has come."""
+        new = journal.at(step) if step else journal
+        self.step(f"{new.verb}: note {new.step}")
+        self.records.write_journal(self.name, new)
+        return new
+
+    async def add_node(self, disk: str, image: Backing, graph: Graph) -> str:
+        """Open an image in QEMU, with nothing below it; return its node's name."""
+        device = await self.in_thread(is_device, image.path)
+        name = graph.free_name(disk)
+        self.step(f"open {image.path.name}")
+        await self.execute(Command("blockdev-add", make_node(name, image, device=device)))
+        return name
+
+    async def close_nodes(self, paths: Sequence[Path]) -> None:
+        """Close images that QEMU need not have open any more."""
+        machine = self.machine
+        if machine is None:
+            return
+        graph = await self.graph()
+        for path in paths:
+            if (node := graph.nodes.get(path)) is not None:
+                self.step(f"close {path.name}")
+                await self.try_execute(Command("blockdev-del", {"node-name": node.name}))
+
+    async def put(self, tops: Mapping[str, Backing], record: Record) -> None:
+        """Store where disks' data is now, in the record, the definition and for who adopts."""
+        for id_, top in tops.items():
+            disk = self.find_disk(id_)
+            chain = await self.in_thread(read_chain, top)
+            record = record.with_chain(id_, self.origin_of(disk), chain)
+        self.step("write record")
+        self.records.write(self.name, record)
+        self.record = record
+        self.step("write definition")
+        definition = self.definitions[self.name]
+        plan = self._with_images(definition.plan)
+        self.definitions.put(self.name, attrs.evolve(definition, plan=plan))
+        if (machine := self.machine) is not None:
+            machine.plan = self._with_images(machine.plan)
+            self.machines.note_plan(machine)
+
+    def _with_images(self, plan: MachinePlan) -> MachinePlan:
+        """A plan with its disks' data where the record says, whatever it said before."""
+        known = {item.disk: item for item in self.record.disks}
+        disks = tuple(
+            attrs.evolve(disk, chain=known[disk.id].chain, kept=True) if disk.id in known else disk
+            for disk in plan.disks
+        )
+        return attrs.evolve(plan, disks=disks)
+
+    def next_volume(self, disk: DiskPlan) -> tuple[PoolPlan, str]:
+        """A pool of files and a free name there for one more image of a disk."""
+        in_pool = disk.pool is not None and disk.pool.type is PoolType.DIR
+        pool = disk.pool if in_pool and disk.pool is not None else self.default_pool
+        stem = disk.volume.name if disk.volume is not None else f"{self.name}-{disk.id}"
+        number = 1
+        while pool.volume_path(f"{stem}.{number}", ImageFormat.QCOW2).exists():
+            number += 1
+        return pool, f"{stem}.{number}"
+
+
+def busy_error(name: str, what: str) -> MachineError:
+    """Say that something is being done to a machine's disks already."""
+    return MachineError(
+        f"{name} is busy: {what}", f"wait for it, or end it: qorch job cancel {name}"
+    )
