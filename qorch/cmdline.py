@@ -8,6 +8,8 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+import attrs
+
 from qorch.argv import make_argv
 from qorch.errors import InputError, NotFoundError, Problem
 from qorch.handles import Handles
@@ -15,7 +17,9 @@ from qorch.load import load_text
 from qorch.paths import StateDir
 from qorch.plan import Defined, Note, make_plan
 from qorch.probe import probe
+from qorch.spec import DEFAULT_NETWORK, NetworkSpec, Spec
 from qorch.units import Name
+from qorch_net.plan import Mode
 
 
 def make_words(
@@ -33,12 +37,26 @@ def make_words(
             problem = Problem(file, f"has {len(spec.vms)} machines", "say which one")
             raise InputError.from_problems([problem])
         (name,) = spec.vms
+    spec, assumed = _assume_networks(spec)
     plan = make_plan(spec, probe(spec, state), Defined(), elsewhere=True)
     machine = plan.machines.get(Name(name))
     if machine is None:
         raise NotFoundError(f"{file} has no machine {name!r}", f"it has {', '.join(spec.vms)}")
     words = make_argv(machine, Handles.from_numbers(machine, now=int(time.time())), plan.qemu)
-    return list(words), [note for note in plan.notes if _is_about(note, name)]
+    return list(words), [note for note in (*assumed, *plan.notes) if _is_about(note, name)]
+
+
+def _assume_networks(spec: Spec) -> tuple[Spec, list[Note]]:
+    """Networks that another document defines: somebody plugs the cards' taps in."""
+    notes, networks = [], dict(spec.networks)
+    for name, vm in spec.vms.items():
+        for index, nic in enumerate(vm.nics):
+            if nic.network not in {*networks, DEFAULT_NETWORK}:
+                networks[nic.network] = NetworkSpec(mode=Mode.TAP)
+                where = f"vm.{name}.nic[{index}].network"
+                message = f"there is no network {nic.network!r} in this file"
+                notes.append(Note(kind="host", name=where, message=message))
+    return attrs.evolve(spec, networks=networks), notes
 
 
 def _is_about(note: Note, name: str) -> bool:

@@ -56,6 +56,7 @@ def read_controllers(devices: Node, buses: Buses) -> tuple[ControllerSpec, ...]:
     """All controllers that a document names or its devices need, but for the board's own."""
     found: list[ControllerSpec] = []
     usb = False
+    _number(devices)
     for node in devices.all("controller"):
         kind = node.word("type")
         usb = usb or kind == "usb"
@@ -71,6 +72,20 @@ def read_controllers(devices: Node, buses: Buses) -> tuple[ControllerSpec, ...]:
     found += [_hub(node, buses) for node in devices.all("hub")]
     found += _missing_hubs(devices, found)
     return tuple(found)
+
+
+def _number(devices: Node) -> None:
+    """Give controllers without an index the first that is free, as libvirt does."""
+    nodes = devices.all("controller")
+    told = [node for node in nodes if node.get("index") not in (None, "-1")]
+    taken = {("pci", 0)} | {(node.word("type"), node.number("index") or 0) for node in told}
+    for node in nodes:
+        kind, model = node.word("type"), node.word("model")
+        if node in told or model in ("pci-root", "pcie-root", *_FIRST_PORTS):
+            continue
+        free = next(number for number in range(len(taken) + 1) if (kind, number) not in taken)
+        taken.add((kind, free))
+        node.attributes["index"] = str(free)
 
 
 def _index(node: Node) -> int:

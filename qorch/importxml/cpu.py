@@ -127,20 +127,20 @@ def _panic_flags(devices: Node, flags: _Flags) -> None:
 
 def _feature_flags(features: Node, flags: _Flags) -> None:
     flags.set("kvm-pv-eoi", features.find("apic").on("eoi"))
-    flags.set("kvm-pv-unhalt", features.find("pvspinlock").on("state"))
+    flags.set("kvm-pv-unhalt", features.find("pvspinlock").switch())
     _hyperv(features.find("hyperv"), flags)
     kvm = features.find("kvm")
-    if kvm.find("hidden").on("state"):
+    if kvm.find("hidden").switch():
         flags.properties["kvm"] = False
     for name, flag in (
         ("hint-dedicated", "kvm-hint-dedicated"),
         ("poll-control", "kvm-poll-control"),
     ):
-        if kvm.find(name).on("state"):
+        if kvm.find(name).switch():
             flags.set(flag, True)
-    if kvm.find("pv-ipi").on("state") is False:
+    if kvm.find("pv-ipi").switch() is False:
         flags.set("kvm-pv-ipi", False)
-    flags.set("pmu", features.find("pmu").on("state"))
+    flags.set("pmu", features.find("pmu").switch())
 
 
 def _hyperv(hyperv: Node, flags: _Flags) -> None:
@@ -151,17 +151,17 @@ def _hyperv(hyperv: Node, flags: _Flags) -> None:
         hyperv.note("what the host offers is not looked up: the listed features only", "@mode")
     for name, flag in _HYPERV.items():
         node = hyperv.find(name)
-        if node.on("state"):
+        if node.switch():
             flags.properties[f"hv-{flag}"] = True
             for extra in ("direct", "extended"):
-                if node.find(extra).on("state"):
+                if node.find(extra).switch():
                     flags.properties[f"hv-{flag}-{'ext' if extra == 'extended' else extra}"] = True
     spinlocks = hyperv.find("spinlocks")
-    if spinlocks.on("state"):
+    if spinlocks.switch():
         retries = spinlocks.number("retries")
         flags.properties["hv-spinlocks"] = f"0x{0xFFFFFFFF if retries is None else retries:x}"
     vendor = hyperv.find("vendor_id")
-    if vendor.on("state"):
+    if vendor.switch():
         flags.properties["hv-vendor-id"] = vendor.word("value")
 
 

@@ -147,7 +147,7 @@ def _rng(node: Node, buses: Buses) -> RngSpec | None:
     )
     match kind:
         case "random":
-            return attrs.evolve(spec, source=Path(backend.text() or "/dev/urandom"))
+            return attrs.evolve(spec, source=Path(backend.text() or "/dev/random"))
         case "builtin":
             return attrs.evolve(spec, backend=RngBackend.BUILTIN)
         case "egd":

@@ -25,31 +25,26 @@ def read_features(domain: Node) -> FeaturesSpec:
     node.leave_all(*_NOT_X86, why="is no feature of QEMU's x86 machines")
     node.leave_all("msrs", why="is a setting of the host's kvm module")
     smm, kvm = node.find("smm"), node.find("kvm")
-    smm_on = smm.on("state") if smm.get("state") else (True if smm else None)
     ring = kvm.find("dirty-ring")
     hpet = [t.on("present") for t in clock.all("timer") if t.get("name") == "hpet"]
     chip = node.find("ioapic").get("driver")
     return FeaturesSpec(
         acpi=bool(node.find("acpi")),
         hpet=False if False in hpet else None,
-        smm=smm_on,
+        smm=smm.switch(),
         tseg=size_of(smm.find("tseg"), unit="MiB"),
-        vmport=node.find("vmport").on("state"),
-        i8042=False if node.find("ps2").on("state") is False else None,
+        vmport=node.find("vmport").switch(),
+        i8042=False if node.find("ps2").switch() is False else None,
         s3=pm.find("suspend-to-mem").on("enabled"),
         s4=pm.find("suspend-to-disk").on("enabled"),
-        vmcoreinfo=_is_on(node.find("vmcoreinfo")),
+        vmcoreinfo=bool(node.find("vmcoreinfo").switch()),
         kernel_irqchip=_IRQCHIPS.get(chip) if chip else None,
-        dirty_ring_size=ring.number("size") if ring.on("state") else None,
+        dirty_ring_size=ring.number("size") if ring.switch() else None,
         tb_size=size_of(node.find("tcg", "tb-cache"), unit="KiB"),
         options=_options(domain),
         dump_guest_core=domain.find("memory").on("dumpCore"),
         mem_merge=False if domain.find("memoryBacking", "nosharepages") else None,
     )
-
-
-def _is_on(node: Node) -> bool:
-    return bool(node) and node.on("state") is not False
 
 
 def _options(domain: Node) -> dict[str, Value]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import attrs
 
 from qorch.importxml.address import Buses, address_of
@@ -34,6 +36,7 @@ _POLICIES = {
     "interleave": NumaPolicy.INTERLEAVE,
 }
 _SMALL_PAGE = 4 << 10
+_HUGE_PAGE = Size(2 << 20)  # the default on x86
 _SHARED = {"shared": True, "private": False}
 _MODELS = {
     "dimm": MemoryDeviceModel.PC_DIMM,
@@ -81,33 +84,43 @@ def _cell_size(cell: Node) -> Size:
 
 def read_numa(domain: Node) -> tuple[NumaSpec, ...]:
     """The guest's NUMA cells, in the order of their numbers."""
-    cells = domain.find("cpu", "numa").all("cell")
-    numbered = (
-        sorted(
-            ((number if (number := cell.number("id")) is not None else place), cell)
-            for place, cell in enumerate(cells)
+    numa = domain.find("cpu", "numa")
+    numa.leave_all("interconnects", why="HMAT is not described by qorch")
+    cells = _numbered(numa.all("cell"))
+    told = _distances(cells)
+    return tuple(
+        NumaSpec(
+            cpus=cpus_of(cell, cell.get("cpus")),
+            memory=_cell_size(cell),
+            distances=tuple(told.get((number, other), 20) for other in cells) if told else (),
+            backend=_backend(domain, number, cell),
         )
-        if len({cell.get("id") for cell in cells}) == len(cells)
-        else list(enumerate(cells))
+        for number, cell in cells.items()
     )
-    domain.find("cpu", "numa").leave_all("interconnects", why="HMAT is not described by qorch")
-    return tuple(_cell(domain, number, cell, len(cells)) for number, cell in numbered)
 
 
-def _cell(domain: Node, number: int, cell: Node, count: int) -> NumaSpec:
-    cell.leave_all("cache", why="HMAT is not described by qorch")
-    distances = {number: 10}
-    for sibling in cell.find("distances").all("sibling"):
-        other, value = sibling.number("id"), sibling.number("value")
-        if other is not None and value is not None:
-            distances[other] = value
-    told = len(distances) > 1
-    return NumaSpec(
-        cpus=cpus_of(cell, cell.get("cpus")),
-        memory=_cell_size(cell),
-        distances=tuple(distances.get(other, 20) for other in range(count)) if told else (),
-        backend=_backend(domain, number, cell),
-    )
+def _numbered(cells: list[Node]) -> dict[int, Node]:
+    """Cells by their numbers; those without one take their places."""
+    found = {}
+    for place, cell in enumerate(cells):
+        cell.leave_all("cache", why="HMAT is not described by qorch")
+        number = cell.number("id")
+        found[place if number is None else number] = cell
+    return dict(sorted(found.items()))
+
+
+def _distances(cells: dict[int, Node]) -> dict[tuple[int, int], int]:
+    """Distances between cells, none if nothing is said; those of one way are those of the other."""
+    found = {}
+    for number, cell in cells.items():
+        for sibling in cell.find("distances").all("sibling"):
+            other, value = sibling.number("id"), sibling.number("value")
+            if other is not None and value is not None:
+                found[number, other] = value
+    if not found:
+        return {}
+    back = {(there, here): value for (here, there), value in found.items()}
+    return {**back, **found, **{(number, number): 10 for number in cells}}
 
 
 def _backend(domain: Node, number: int | None, cell: Node | None = None) -> MemoryBackendSpec:
@@ -121,7 +134,7 @@ def _backend(domain: Node, number: int | None, cell: Node | None = None) -> Memo
         shared = shared if own is None else own
         discard = discard if (said := cell.on("discard")) is None else said or None
     kind = {"memfd": MemoryBackendType.MEMFD, "file": MemoryBackendType.FILE}.get(
-        source.word("type")
+        source.word("type"), MemoryBackendType.FILE if shared is not None else None
     )
     spec = MemoryBackendSpec(
         type=kind,
@@ -130,7 +143,8 @@ def _backend(domain: Node, number: int | None, cell: Node | None = None) -> Memo
         prealloc_threads=allocation.number("threads"),
         discard=discard,
     )
-    return _on_nodes(_pages(spec, backing, number), domain, number)
+    spec = _on_nodes(_pages(spec, backing, number), domain, number)
+    return spec if spec.type is MemoryBackendType.FILE else attrs.evolve(spec, discard=None)
 
 
 def _pages(spec: MemoryBackendSpec, backing: Node, number: int | None) -> MemoryBackendSpec:
@@ -145,13 +159,20 @@ def _pages(spec: MemoryBackendSpec, backing: Node, number: int | None) -> Memory
             size = size_at(page, "size")
     if size == _SMALL_PAGE or (huge.nodes and size is None):
         return spec
-    return attrs.evolve(
-        spec,
-        type=spec.type or MemoryBackendType.FILE,
-        hugepages=True,
-        page_size=size,
-        prealloc=True,
-    )
+    return _make_huge(attrs.evolve(spec, prealloc=True), size or _HUGE_PAGE)
+
+
+def _make_huge(spec: MemoryBackendSpec, size: Size) -> MemoryBackendSpec:
+    """Huge pages of a size: in files, where they are mounted by custom, or a memfd."""
+    kind = spec.type or MemoryBackendType.FILE
+    mount = "/dev/hugepages" if size == _HUGE_PAGE else f"/dev/hugepages{_short(size)}"
+    path = Path(mount) if kind is MemoryBackendType.FILE else None
+    return attrs.evolve(spec, type=kind, hugepages=True, page_size=size, path=spec.path or path)
+
+
+def _short(size: Size) -> str:
+    """A size as such mounts are called: `1G`."""
+    return str(size).removesuffix("iB")
 
 
 def _on_nodes(spec: MemoryBackendSpec, domain: Node, number: int | None) -> MemoryBackendSpec:
@@ -229,9 +250,7 @@ def _device_backend(node: Node, domain: Node, where: int | None) -> MemoryBacken
     own = choose(node, node.get("access"), _SHARED, "access")
     page, nodes = size_of(source.find("pagesize")), cpus_of(source, source.text_of("nodemask"))
     if page is not None and page > _SMALL_PAGE:
-        spec = attrs.evolve(
-            spec, type=spec.type or MemoryBackendType.FILE, hugepages=True, page_size=page
-        )
+        spec = _make_huge(spec, page)
     if nodes is not None:
         policy = spec.policy or NumaPolicy.BIND
         spec = attrs.evolve(spec, host_nodes=nodes, policy=policy)

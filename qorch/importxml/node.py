@@ -62,6 +62,10 @@ class Node:
         value = self.get(name)
         return None if value is None else value in ("on", "yes", "1")
 
+    def switch(self) -> bool | None:
+        """Whether a feature is on, which it is if it is there and says nothing else."""
+        return self.get("state", "on") != "off" if self.there else None
+
     def number(self, name: str) -> int | None:
         """An attribute that is a number, also a hexadecimal one; None if it is not there."""
         return self.to_number(self.get(name), f"@{name}")
