@@ -102,6 +102,14 @@ def test_every_key_of_vm_toml_is_described(section):
 
 
 @pytest.mark.parametrize("section", CLASSES)
+def test_every_key_of_vm_toml_has_a_meaning(section):
+    """Each row says what the key means, and of what type it is."""
+    for key, row in read_tables()[section].items():
+        assert len(row) == 4, key
+        assert all(cell.strip("… ") for cell in row), key
+
+
+@pytest.mark.parametrize("section", CLASSES)
 def test_defaults_of_vm_toml_are_as_described(section):
     """A section gives each plain default as it would be written."""
     rows = read_tables()[section]
