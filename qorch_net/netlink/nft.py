@@ -91,12 +91,12 @@ class Ruleset:
 def find_ruleset(owner: str) -> Ruleset:
     """Look at the packet filter of the calling thread's network namespace."""
     name = make_table_name(owner)
-    with _open_nft() as nft:
+    with open_nft() as nft:
         tables = [
             (message["nfgen_family"], message.get_attr("NFTA_TABLE_NAME"))
-            for message in _dump(nft, nft_table_msg(), NFT_MSG_GETTABLE)
+            for message in dump(nft, nft_table_msg(), NFT_MSG_GETTABLE)
         ]
-        chains = _dump(nft, nft_chain_msg(), NFT_MSG_GETCHAIN)
+        chains = dump(nft, nft_chain_msg(), NFT_MSG_GETCHAIN)
         mine = (NFPROTO_INET, name) in tables
         rules = _find_rules(nft, NFPROTO_INET, name) if mine else ()
     own = [chain for chain in chains if _get_table(chain) == (NFPROTO_INET, name)]
@@ -139,7 +139,7 @@ def find_guards(owner: str, wanted: Collection[GuardChain]) -> frozenset[GuardCh
     found = {guard.name: guard for guard in wanted}
     if not found:
         return frozenset()
-    with _open_nft() as nft:
+    with open_nft() as nft:
         rules = _find_rules(nft, NFPROTO_BRIDGE, name)
     return frozenset(
         attrs.evolve(guard, rules=tuple(rule for rule in rules if rule.chain == guard.name))
@@ -150,8 +150,8 @@ def find_guards(owner: str, wanted: Collection[GuardChain]) -> frozenset[GuardCh
 def are_guards_sound(owner: str, guards: Collection[GuardChain]) -> bool:
     """Whether exactly these guards are there, each with its rules, and frames come by them."""
     name = make_table_name(owner)
-    with _open_nft() as nft:
-        tables = _dump(nft, nft_table_msg(), NFT_MSG_GETTABLE, NFPROTO_BRIDGE)
+    with open_nft() as nft:
+        tables = dump(nft, nft_table_msg(), NFT_MSG_GETTABLE, NFPROTO_BRIDGE)
         if not any(table.get_attr("NFTA_TABLE_NAME") == name for table in tables):
             return not guards
         rules = _find_rules(nft, NFPROTO_BRIDGE, name)
@@ -161,7 +161,7 @@ def are_guards_sound(owner: str, guards: Collection[GuardChain]) -> bool:
             ["NFTA_SET_ELEM_LIST_SET", GUARDS],
         ]
         try:
-            messages = _dump(nft, request, NFT_MSG_GETSETELEM, NFPROTO_BRIDGE)
+            messages = dump(nft, request, NFT_MSG_GETSETELEM, NFPROTO_BRIDGE)
         except NetlinkError:
             return False  # there is no such map
     elements = b"".join(x.get_attr("NFTA_SET_ELEM_LIST_ELEMENTS") or b"" for x in messages)
@@ -188,8 +188,8 @@ def replace_rules(owner: str, old: Ours, new: Ours) -> None:
 def rebuild_guards(owner: str, guards: Collection[GuardChain]) -> None:
     """Make the bridge table anew, whatever is left of it."""
     name = make_table_name(owner)
-    with _open_nft() as nft:
-        tables = _dump(nft, nft_table_msg(), NFT_MSG_GETTABLE, NFPROTO_BRIDGE)
+    with open_nft() as nft:
+        tables = dump(nft, nft_table_msg(), NFT_MSG_GETTABLE, NFPROTO_BRIDGE)
     there = any(table.get_attr("NFTA_TABLE_NAME") == name for table in tables)
     remove = [make_delete(nft_table_msg(), name, NFT_MSG_DELTABLE, NFPROTO_BRIDGE)] if there else []
     _send([*remove, *_replace_guards(name, (), guards)])
@@ -235,7 +235,7 @@ def _replace_guards(
 
 def _send(messages: list[Any]) -> None:
     if messages:
-        with _open_nft() as nft:
+        with open_nft() as nft:
             nft.nlm_request_batch(make_batch(messages))
 
 
@@ -244,7 +244,8 @@ def _has_chains_of(old: Table, new: Table) -> bool:
 
 
 @contextmanager
-def _open_nft() -> Iterator[Any]:
+def open_nft() -> Iterator[Any]:
+    """Open nf_tables in the calling thread's network namespace; errors come out as NetError."""
     try:
         with NFTSocket(nfgen_family=0) as nft:
             raw = {NFT_MSG_NEWRULE: RawRule, NFT_MSG_NEWSETELEM: RawElements}
@@ -257,7 +258,8 @@ def _open_nft() -> Iterator[Any]:
         ) from error
 
 
-def _dump(nft: Any, request: Any, kind: int, family: int = 0) -> list[Any]:
+def dump(nft: Any, request: Any, kind: int, family: int = 0) -> list[Any]:
+    """Read everything of a kind; family 0 is all of them."""
     request["nfgen_family"] = family
     request["header"].update(
         type=NFNL_SUBSYS_NFTABLES << 8 | kind, flags=NLM_F_REQUEST | NLM_F_DUMP
@@ -274,7 +276,7 @@ def _find_rules(nft: Any, family: int, table: str) -> tuple[KernelRule, ...]:
             comment=_get_comment(message.get_attr("NFTA_RULE_USERDATA") or b""),
             expressions=message.get_attr("NFTA_RULE_EXPRESSIONS") or b"",
         )
-        for message in _dump(nft, request, NFT_MSG_GETRULE, family)
+        for message in dump(nft, request, NFT_MSG_GETRULE, family)
         if message.get_attr("NFTA_RULE_TABLE") == table
     )
 
@@ -287,7 +289,7 @@ def _make_table(chains: list[Any], rules: tuple[KernelRule, ...]) -> Table:
             Chain(
                 name=_get_name(chain),
                 type=chain.get_attr("NFTA_CHAIN_TYPE") or "",
-                hook=_get_hook(chain),
+                hook=get_hook(chain),
                 priority=_get_priority(chain),
             )
             for chain in chains
@@ -304,7 +306,8 @@ def _get_name(chain: Any) -> str:
     return str(chain.get_attr("NFTA_CHAIN_NAME"))
 
 
-def _get_hook(chain: Any) -> str:
+def get_hook(chain: Any) -> str:
+    """Where a base chain is hooked in; empty for others."""
     hook = chain.get_attr("NFTA_CHAIN_HOOK")
     number = hook.get_attr("NFTA_HOOK_HOOKNUM") if hook else None
     return HOOKS[number] if number is not None and number < len(HOOKS) else ""
@@ -317,7 +320,7 @@ def _get_priority(chain: Any) -> int:
 
 def _is_router(chain: Any) -> bool:
     nat = chain.get_attr("NFTA_CHAIN_TYPE") == "nat"
-    return _get_hook(chain) == "forward" or (_get_hook(chain) == "postrouting" and nat)
+    return get_hook(chain) == "forward" or (get_hook(chain) == "postrouting" and nat)
 
 
 def _get_comment(userdata: bytes) -> str:
