@@ -12,15 +12,20 @@ from qorch_net.netlink.foreign import find_foreign_chains
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from qorch_net.foreign import Blocker
+    from qorch_net.foreign import Blocker, ForeignChain
     from qorch_net.plan import NetworkPlan
 
 _BRIDGE_NF: Final = Path("/proc/sys/net/bridge/bridge-nf-call-iptables")
 
 
+def find_chains() -> tuple[ForeignChain, ...]:
+    """Find the chains of others that stop what they do not let through. Raises NetError."""
+    return (*find_foreign_chains(), *find_legacy_chains())
+
+
 def find_blockers(plans: Iterable[NetworkPlan]) -> tuple[Blocker, ...]:
     """Find the chains that stop some of these networks. Raises NetError."""
-    chains = (*find_foreign_chains(), *find_legacy_chains())
+    chains = find_chains()
     if not chains:
         return ()
     bridge_nf = is_bridge_filtered()

@@ -93,6 +93,18 @@ def remove_temporaries(directory: Path) -> tuple[Path, ...]:
     return ()
 
 
+def find_temporaries(directory: Path) -> tuple[Path, ...]:
+    """Find what `remove_temporaries` and `finish_wipes` would remove. Raises OSError."""
+    with suppress(FileNotFoundError), _open_directory(directory) as fd:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:  # a writer lives
+            return ()
+        prefixes = (TEMPORARY_PREFIX, WIPE_PREFIX)
+        return tuple(sorted(x for x in directory.iterdir() if x.name.startswith(prefixes)))
+    return ()
+
+
 def rename_new(old: Path, new: Path) -> None:
     """Rename a file in one step to a name that is free.
 

@@ -77,11 +77,12 @@ LAYERS = [  # lowest first
     moving("qorch.probe", "qorch.qmp", "qorch.state"),
     moving("qorch.agent", "qorch.console", "qorch.cmdline"),
     moving("qorch.machine", "qorch.resources", "qorch.block"),
-    moving("qorch.ready"),
+    moving("qorch.leftovers", "qorch.ready"),
+    moving("qorch.doctor"),
     moving("qorch.supervisor"),
     moving("qorch.api"),
     moving("qorch.client", "qorch.serve"),
-    moving("qorch.block_client", "qorch.storage_client"),
+    moving("qorch.block_client", "qorch.network_client", "qorch.storage_client"),
     moving("qorch.cli", "qorch.testing"),
     moving("qorch", "qorch.__main__"),
 ]
@@ -118,13 +119,15 @@ KNOWS_ONLY = {  # of the project's own modules; narrower than the layers
     "qorch_net": ("qorch_net",),
     "qorch_storage": ("qorch_storage",),
     # The command line is a client of the API and nothing else, but for `cmdline`, `import-xml` and
-    # `schema`, which need none, and `serve` and `up --foreground`, which are a supervisor.
+    # `schema`, which need none, `doctor` and `gc`, which look at the host, and `serve` and
+    # `up --foreground`, which are a supervisor.
     "qorch.client": ("qorch.api.rendezvous", "qorch.api.wire", "qorch.paths"),
     "qorch.block_client": ("qorch.client",),
     "qorch.cli": (
         *("qorch.cli", "qorch.client", "qorch.cmdline", "qorch.serve"),
         *("qorch.block_client", "qorch.storage_client"),
         *("qorch.importxml", "qorch.schema"),
+        *("qorch.doctor", "qorch.leftovers", "qorch.network_client"),
         *("qorch.api.rendezvous", "qorch.paths", "qorch.progress", "qorch.units"),
         *("qorch.errors", "qorch_net.errors", "qorch_storage.errors"),
     ),

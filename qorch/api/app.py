@@ -50,6 +50,7 @@ from qorch.api.body import (
 from qorch.api.door import Door
 from qorch.api.follow import write_log
 from qorch.api.names import find_name
+from qorch.api.networks import make_network_routes
 from qorch.api.storage import make_storage_routes
 from qorch.errors import InputError, MachineError, Problem
 from qorch.load import load_text
@@ -97,6 +98,8 @@ def make_app(
             ("GET", "/machines/{name}/console", api.read_console),
             ("POST", "/machines/{name}/console", api.write_console),
             ("GET", "/events", api.read_events),
+            ("POST", "/gc", api.remove_leftovers),
+            *make_network_routes(supervisor.networks, api.run_verb),
             *make_storage_routes(supervisor.storage, api.run_verb, stopping),
             *make_block_routes(supervisor.block, api.run_verb),
         )
@@ -153,6 +156,9 @@ class _Api:
         fields = await read_fields(request, _DOCUMENT | _VOLUMES)
         verb = functools.partial(self.supervisor.down, await _load(fields))
         return self.run_verb(verb, volumes=fields["volumes"])
+
+    async def remove_leftovers(self, _request: Request) -> Response | Stream:
+        return self.run_verb(self.supervisor.remove_leftovers)
 
     async def start_machine(self, request: Request) -> Response | Stream:
         return await self._run_on_machine(self.supervisor.start_machine, request, _WAIT)

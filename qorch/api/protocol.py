@@ -164,6 +164,28 @@ class Block(Protocol):
         """End jobs."""
 
 
+class Networks(Protocol):
+    """Networks and addresses. All raise NotFoundError if there is no such thing, and NetError."""
+
+    def find_networks(self) -> list[dict[str, object]]:
+        """List the networks as `qorch network ls --json` prints them."""
+
+    async def show_network(self, name: str) -> dict[str, object]:
+        """Describe a network as `qorch network show --json` prints it."""
+
+    async def find_leases(self, name: str) -> list[dict[str, object]]:
+        """List the addresses as `qorch network leases --json` prints them."""
+
+    async def find_addresses(self, machine: str) -> list[dict[str, object]]:
+        """List a machine's cards as `qorch ip --json` prints them."""
+
+    async def up(self, name: str, *, report: Report) -> None:
+        """Bring a network up."""
+
+    async def down(self, name: str, *, report: Report) -> None:
+        """Take a network down."""
+
+
 class Supervisor(Protocol):
     """The verbs. All raise QorchError, NetError or StorageError; others are internal errors."""
 
@@ -178,6 +200,13 @@ class Supervisor(Protocol):
     @property
     def block(self) -> Block:
         """What is done to disks."""
+
+    @property
+    def networks(self) -> Networks:
+        """Networks and addresses."""
+
+    async def remove_leftovers(self, *, report: Report) -> None:
+        """Remove what belongs to nothing."""
 
     def find_machines(self) -> list[dict[str, object]]:
         """List the machines as `qorch ls --json` prints them."""

@@ -7,7 +7,10 @@ import importlib
 import click
 
 _LATER = {  # groups of verbs and their modules: `qorch ls` does without
+    "doctor": "qorch.cli.host",
+    "gc": "qorch.cli.host",
     "job": "qorch.cli.block",
+    "network": "qorch.cli.networks",
     "pool": "qorch.cli.volumes",
     "snapshot": "qorch.cli.block",
     "volume": "qorch.cli.volumes",

@@ -239,15 +239,24 @@ def events(name: str | None, *, as_json: bool) -> None:
 @name_argument
 @json_option
 def ip(name: str, *, as_json: bool) -> None:
-    """Print a machine's addresses; known before the guest has booted."""
+    """Print a machine's addresses; known before the guest has booted.
+
+    Those that are planned; where none is, those that it got by DHCP or answers to. With --json all
+    of them, told apart.
+    """
+    from qorch.network_client import NetworkClient
+
     with open_client() as client:
-        details = client.show_machine(name)
-    if as_json:
-        nics = ("id", "network", "mac", "ips")
-        print_json([{key: nic[key] for key in nics} for nic in details["nics"]])
-    else:
-        for address in details["ips"]:
-            print(address)
+        networks = NetworkClient(client)
+        if as_json:
+            print_json(networks.find_addresses(name))
+            return
+        addresses = client.show_machine(name)["ips"]
+        if not addresses:
+            nics = networks.find_addresses(name)
+            addresses = [ip for nic in nics for ip in nic["leased"] or nic["seen"]]
+    for address in addresses:
+        print(address)
 
 
 @qorch.command()

@@ -40,7 +40,9 @@ from qorch.state import VERSION, Definition, NetworkDefinition
 from qorch.supervisor.block import Block
 from qorch.supervisor.definitions import Definitions
 from qorch.supervisor.events import Events
+from qorch.supervisor.gc import remove_leftovers
 from qorch.supervisor.machines import Machines
+from qorch.supervisor.network_verbs import NetworkVerbs
 from qorch.supervisor.networks import Networks
 from qorch.supervisor.storage import Storage
 from qorch.supervisor.tasks import from_thread, shielded
@@ -67,6 +69,11 @@ class Supervisor:
     def is_idle(self) -> bool:
         """Whether nothing runs and no network is up."""
         return self._machines.is_idle and not self._networks.up
+
+    @property
+    def networks(self) -> NetworkVerbs:
+        """Networks and addresses, by name."""
+        return NetworkVerbs(self._networks, self._definitions, self._machines, self._changing)
 
     @property
     def machine_names(self) -> tuple[Name, ...]:
@@ -321,6 +328,11 @@ class Supervisor:
             self._definitions.put(name, None)
             self._machines.forget(name)
             self._events.emit_nowait(name, "REMOVED", {})
+
+    async def remove_leftovers(self, *, report: Report = ignore) -> None:
+        """Remove what belongs to no definition. Raises NetError."""
+        async with self._changing:
+            await remove_leftovers(self._networks, self.storage, report)
 
     # -- life ----------------------------------------------------------------------------------
 

@@ -61,6 +61,15 @@ class Networks:
             await self.ensure(name, report)
             if fresh:
                 self._start_watch(name)
+                await self._warn(name, report)
+
+    async def _warn(self, name: Name, report: Report) -> None:
+        """Say which firewall of others stops its guests, and what to do about it."""
+        from qorch_net.firewalls import find_blockers  # noqa: PLC0415
+
+        for blocker in await trio.to_thread.run_sync(find_blockers, [self.plan_of(name)]):
+            cure = "; ".join(blocker.cures)
+            report(Progress("network", name, message=f"{blocker}: let it through by: {cure}"))
 
     async def take_down(self, name: Name, report: Report) -> None:
         """Take a network down; its definition stays. Raises NetError."""
@@ -88,7 +97,7 @@ class Networks:
         from qorch_net.network import apply_rules  # noqa: PLC0415
 
         async with self._turn:
-            plans = [self._plan(name) for name in self.up]
+            plans = [self.plan_of(name) for name in self.up]
             if not plans:
                 self._notes = frozenset()
                 return
@@ -104,7 +113,8 @@ class Networks:
         for name in self.up:
             self._emit("NETWORK_BROKEN", name, error=error.message)
 
-    def _plan(self, name: Name) -> NetworkPlan:
+    def plan_of(self, name: Name) -> NetworkPlan:
+        """What a network is planned as, with the machines on it."""
         return add_leases(self.defined[name].plan, self._machines.plans)
 
     def _start_watch(self, name: Name) -> None:
@@ -129,7 +139,7 @@ class Networks:
         """Bring a network up, or make it as it is defined now. Raises NetError."""
         from qorch_net.network import ensure_network  # noqa: PLC0415  pyroute2: 120 ms
 
-        plan = self._plan(name)
+        plan = self.plan_of(name)
         run_dir = self.state.run / "network"
         run_dir.mkdir(parents=True, exist_ok=True)
 
@@ -168,6 +178,22 @@ class Networks:
         for name, definition in list(self.defined.items()):
             if definition.builtin and not self._machines.users_of(name):
                 await self.remove(name, report)
+
+    async def remove_leftovers(self) -> None:
+        """Remove what exists of networks that are not defined. Raises NetError."""
+        from qorch_net.network import remove_orphans  # noqa: PLC0415
+
+        run_dir = self.state.run / "network"
+
+        def tidy() -> None:
+            run_dir.mkdir(parents=True, exist_ok=True)
+            remove_orphans(self.state.owner, keep=set(self.defined), run_dir=run_dir)
+            for path in (self.state.data / "network").glob("*"):
+                if path.name not in self.defined:
+                    self._store.remove_network(Name(path.name))
+
+        async with self._turn:
+            await trio.to_thread.run_sync(tidy)
 
     async def _adopt(self, report: Report) -> None:
         run_dir = self.state.run / "network"

@@ -72,6 +72,127 @@ class Watcher:
         return self.channel
 
 
+NETWORK = {
+    "name": "lan",
+    "mode": "nat",
+    "state": "up",
+    "bridge": "br0",
+    "subnet": "192.168.133.0/24",
+    "subnet6": None,
+    "machines": ["web", "db"],
+    "builtin": False,
+}
+COUNTERS = {
+    "rx_bytes": 2048,
+    "rx_packets": 20,
+    "rx_dropped": 0,
+    "tx_bytes": 4096,
+    "tx_packets": 40,
+    "tx_dropped": 3,
+}
+NIC = {
+    "id": "nic0",
+    "network": "lan",
+    "mac": "52:54:00:00:00:01",
+    "ips": ["192.168.133.5"],
+    "planned": ["192.168.133.5"],
+    "leased": [],
+    "seen": ["192.168.133.5", "fe80::5054:ff:fe00:1"],
+}
+LEASES = [
+    {
+        "ip": "192.168.133.5",
+        "mac": "52:54:00:00:00:01",
+        "name": "web",
+        "planned": True,
+        "leased": True,
+        "expires": "2026-11-25T12:00:00+00:00",
+    },
+    {
+        "ip": "192.168.133.9",
+        "mac": "52:54:00:00:00:09",
+        "name": None,
+        "planned": False,
+        "leased": True,
+        "expires": None,
+    },
+]
+NETWORK_DETAILS = {
+    **NETWORK,
+    "uplink": "eth0",
+    "subinterface": "eth0.10",
+    "dns": [],
+    "forwards": [
+        {
+            "proto": "tcp",
+            "host": None,
+            "host_port": 8080,
+            "vm": "web",
+            "ip": "192.168.133.5",
+            "port": 80,
+            "count": 2,
+        },
+        {
+            "proto": "udp",
+            "host": "10.0.0.1",
+            "host_port": 53,
+            "vm": None,
+            "ip": "192.168.133.7",
+            "port": 53,
+            "count": 1,
+        },
+    ],
+    "ports": [
+        {"machine": "web", "tap": "qo1", **NIC, "counters": COUNTERS},
+        {"machine": "db", "tap": "qo2", **NIC, "planned": [], "seen": [], "counters": None},
+        {"machine": None, "tap": "veth7", "counters": COUNTERS},
+    ],
+    "blockers": [{"message": "nftables: table inet wall stops all", "cures": ["nft x", "nft y"]}],
+}
+
+
+@attrs.define(eq=False)
+class FakeNetworks:
+    """What `qorch.api.protocol.Networks` says, in memory: one network."""
+
+    asked: list
+
+    def _check(self, name):
+        if name != "lan":
+            raise NotFoundError(f"there is no network {name!r}", "networks: lan")
+
+    def find_networks(self):
+        """List."""
+        return [NETWORK]
+
+    async def show_network(self, name):
+        """Describe."""
+        self._check(name)
+        return NETWORK_DETAILS
+
+    async def find_leases(self, name):
+        """List addresses."""
+        self._check(name)
+        return LEASES
+
+    async def find_addresses(self, machine):
+        """List cards."""
+        if machine != "web":
+            raise NotFoundError(f"there is no machine {machine!r}")
+        return [NIC]
+
+    async def up(self, name, *, report):
+        """Bring up."""
+        self._check(name)
+        report(Progress("network", name, "bridge"))
+        self.asked.append(("up", name))
+
+    async def down(self, name, *, report):
+        """Take down."""
+        self._check(name)
+        self.asked.append(("down", name))
+
+
 @attrs.define(eq=False)
 class FakeSupervisor:
     """What `qorch.api.protocol.Supervisor` says, in memory."""
@@ -85,6 +206,7 @@ class FakeSupervisor:
     listeners: set = attrs.field(factory=set)
     machine_rows: int = 1
     storage: object = None
+    networks: object = attrs.field(factory=lambda: FakeNetworks([]))
 
     @property
     def block(self):

@@ -1,0 +1,44 @@
+"""Remove what carries our mark and belongs to nothing."""
+
+from __future__ import annotations
+
+import select
+import shutil
+import signal
+from collections.abc import Iterable
+from pathlib import Path
+
+import trio
+
+from qorch.leftovers import Leftover, find_leftovers
+from qorch.process import find_processes
+from qorch.progress import Progress, Report
+from qorch.supervisor.networks import Networks
+from qorch.supervisor.storage import Storage
+
+_SECONDS = 10.0  # for a killed process to be gone
+
+
+async def remove_leftovers(networks: Networks, storage: Storage, report: Report) -> None:
+    """Remove everything that `find_leftovers` finds. Raises NetError."""
+    state = networks.state
+    found = await trio.to_thread.run_sync(find_leftovers, state)
+    for leftover in found:
+        report(Progress(leftover.kind, leftover.name, "remove"))
+    if found:
+        await trio.to_thread.run_sync(_remove, state.owner, found)
+        await networks.remove_leftovers()
+        await storage.adopt(report)
+
+
+def _remove(owner: str, found: Iterable[Leftover]) -> None:
+    """Processes first: they may still write into the directories."""
+    labels = {x.label for x in found if x.kind == "process"}
+    for label, process in find_processes(f"{owner}:"):
+        if label in labels:
+            process.send_signal(signal.SIGKILL)
+            select.select([process.pidfd], [], [], _SECONDS)
+        process.close()
+    for leftover in found:
+        if leftover.kind == "directory":
+            shutil.rmtree(Path(leftover.name), ignore_errors=True)
