@@ -236,7 +236,7 @@ class Storage:
 
     def find_format(self, pool: str) -> ImageFormat:
         """The format that volumes of a pool have unless it is said. Raises MissingError."""
-        return ImageFormat.QCOW2 if self.pools[pool].has_overlays else ImageFormat.RAW
+        return self.pools[pool].default_format
 
     @asynccontextmanager
     async def open_download(

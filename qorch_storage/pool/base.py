@@ -49,6 +49,10 @@ class Pool(Protocol):
     def has_overlays(self) -> bool:
         """Whether its volumes can build on others: raw ones, as all of LVM's are, cannot."""
 
+    @property
+    def default_format(self) -> ImageFormat:
+        """The format of volumes of which it is not said."""
+
     def volume_path(self, name: str, image_format: ImageFormat) -> Path:
         """Return where a volume of that name and format lies, whether it exists or not."""
 

@@ -49,6 +49,7 @@ class DirPool:
     name: str
     path: Path
     has_overlays = True
+    default_format = ImageFormat.QCOW2
 
     @classmethod
     def from_plan(cls, plan: PoolPlan) -> DirPool:

@@ -28,6 +28,7 @@ class LvmPool:
     path: Path
     group: Group
     has_overlays = False
+    default_format = ImageFormat.RAW
 
     @classmethod
     def from_plan(cls, plan: PoolPlan) -> LvmPool:

@@ -35,6 +35,7 @@ class ThinPool:
     thin_pool: str
     group: Group
     has_overlays = False
+    default_format = ImageFormat.RAW
 
     @classmethod
     def from_plan(cls, plan: PoolPlan) -> ThinPool:
