@@ -101,6 +101,8 @@ def check_disk(disk: DiskPlan, pools: Pools) -> None:
     if disk.read_only or not disk.path.exists():
         return
     check_writable(disk.path)
+    if not pools.may_have_dependents(disk.path):
+        return
     if dependents := pools.find_dependents(disk.path):
         names = ", ".join(f"{volume.pool}/{volume.name}" for volume in dependents)
         raise StorageError(

@@ -19,6 +19,7 @@ from qorch_storage.run import run
 
 MAX_CHAIN = 200  # images; QEMU opens each of them, and reads pass through all
 
+_START = 1 << 12  # bytes: in all but rare cases, the name of a backing file lies in them
 _HEAD = 1 << 16  # bytes: a qcow2 image's first cluster, in all but rare cases
 _MAGICS = (
     (0, MAGIC, ImageFormat.QCOW2),
@@ -84,6 +85,15 @@ def find_header_format(path: Path) -> ImageFormat | None:
     """
     head = _find_head(path)
     return head.format if head else None
+
+
+def has_in_heads(directory: Path, words: bytes) -> bool:
+    """Whether a file of a directory has these words in its first bytes, where headers are."""
+    try:
+        names = os.listdir(directory)  # noqa: PTH208  thousands of them: no Path for each
+    except OSError:
+        return False
+    return any(words in _read_start(f"{directory}/{name}") for name in names)
 
 
 def find_chain(path: Path, image_format: ImageFormat | None = None) -> tuple[ImageInfo, ...]:
@@ -162,6 +172,19 @@ class _Head:
     allocation: int
     data: bytes
     format: ImageFormat
+
+
+def _read_start(path: str) -> bytes:
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return b""
+    try:
+        return os.pread(fd, _START, 0)
+    except OSError:  # a directory, a pipe
+        return b""
+    finally:
+        os.close(fd)
 
 
 def _find_head(path: Path) -> _Head | None:

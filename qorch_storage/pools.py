@@ -9,7 +9,7 @@ from pathlib import Path, PurePath
 import attrs
 
 from qorch_storage.errors import MissingError, StorageError
-from qorch_storage.image import find_chain
+from qorch_storage.image import find_chain, has_in_heads
 from qorch_storage.info import ImageInfo, Volume
 from qorch_storage.locks import check_unused
 from qorch_storage.names import check_volume_name
@@ -20,14 +20,15 @@ from qorch_storage.tree import find_dependents, find_outside
 
 @attrs.frozen
 class Pools:
-    """Pools by name."""
+    """Pools by name, and images outside of them that may be built on, for somebody named them."""
 
     pools: Mapping[str, Pool]
+    named: frozenset[Path] = frozenset()
 
     @classmethod
-    def from_plans(cls, plans: Iterable[PoolPlan]) -> Pools:
+    def from_plans(cls, plans: Iterable[PoolPlan], named: Iterable[Path] = ()) -> Pools:
         """Take the pools that plans describe; nothing is looked at yet."""
-        return cls({plan.name: make_pool(plan) for plan in plans})
+        return cls({plan.name: make_pool(plan) for plan in plans}, frozenset(named))
 
     def __getitem__(self, name: str) -> Pool:
         pool = self.pools.get(name)
@@ -65,6 +66,15 @@ class Pools:
         volumes = [volume for pool in overlays for volume in pool.find_volumes()]
         return find_dependents(Path(os.path.realpath(path)), volumes)
 
+    def may_have_dependents(self, path: Path) -> bool:
+        """Whether some image's first bytes have this one's name in them: cheap, before each start.
+
+        An overlay that calls it by another name, over a symbolic link, is missed.
+        """
+        name = os.fsencode(path.name)
+        overlays = [pool for pool in self.pools.values() if pool.has_overlays]
+        return any(has_in_heads(pool.path, name) for pool in overlays)
+
     def check_changeable(self, volume: Volume) -> None:
         """Refuse to change a volume that others build on, or that somebody has open.
 
@@ -79,13 +89,13 @@ class Pools:
             )
         check_unused(volume.path)
 
-    def find_chain(self, volume: Volume, named: Iterable[Path] = ()) -> tuple[ImageInfo, ...]:
+    def find_chain(self, volume: Volume) -> tuple[ImageInfo, ...]:
         """A volume and all it builds on, which must lie in pools or be named.
 
         Raises StorageError.
         """
         chain = find_chain(volume.path, volume.format)
-        self.check_places(chain, named)
+        self.check_places(chain)
         return chain
 
     def check_named(self, backing: Backing) -> tuple[ImageInfo, ...]:
@@ -94,10 +104,11 @@ class Pools:
         self.check_places(chain)
         return chain
 
-    def check_places(self, chain: tuple[ImageInfo, ...], named: Iterable[Path] = ()) -> None:
+    def check_places(self, chain: tuple[ImageInfo, ...]) -> None:
         """Refuse a chain that leads out of the pools. Raises StorageError."""
         places = [Path(os.path.realpath(pool.path)) for pool in self.pools.values()]
-        outside = find_outside(chain, [*places, *(p.path for p in self.pools.values())], named)
+        named = self.named | {Path(os.path.realpath(path)) for path in self.named}
+        outside = find_outside(chain, places, named)
         if outside is not None:
             raise StorageError(
                 f"{chain[0].path} builds on {outside.path}, which lies in no pool",

@@ -78,7 +78,7 @@ class Storage:
     @property
     def pools(self) -> Pools:
         """The pools to work with."""
-        return Pools.from_plans(self.plans.values())
+        return Pools.from_plans(self.plans.values(), self._users_of_paths())
 
     async def find_pools(self) -> list[dict[str, object]]:
         """The rows of `qorch pool ls`, by name."""

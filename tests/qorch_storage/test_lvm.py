@@ -70,15 +70,13 @@ def plans(vg, tmp_path):
 @pytest.fixture
 def pools(plans, vg):
     """All of them; what a test made is removed, and what it left half-made is an error."""
-    pools = Pools.from_plans(plans)
-    yield pools
-    hidden = [name for name in find_group(vg).volumes if name.startswith("qorch-")]
-    for name in ("lvm", "thin"):
-        for volume in pools[name].find_volumes():
-            if volume.ours:
-                pools[name].drop_volume(volume)
-    assert hidden == []
-    assert set(find_group(vg).volumes) == {"others", THIN}
+    yield Pools.from_plans(plans)
+    found = find_group(vg).volumes.values()
+    ours = [f"{vg}/{lv.name}" for lv in found if f"qorch:{OWNER}" in lv.tags]
+    if ours:
+        run_lvm("lvremove", "-y", *ours)
+    assert [name for name in ours if "/qorch-" in name] == []
+    assert {lv.name for lv in found} - {name.partition("/")[2] for name in ours} == {"others", THIN}
 
 
 @pytest.fixture
@@ -105,27 +103,25 @@ def make(pools, pool, name=ORIGIN, size=8 * MIB, **options):
 
 
 @pytest.mark.parametrize("pool", ["lvm", "thin"])
-def test_every_format_into_lvm_and_back(pools, content, pool):
-    """Each format comes into an LV and out of it again, identical."""
-    for form in DISK_FORMATS:
-        source = Source(path=content, format=RAW)
-        import_image(pools, source, Copy(pool="dir", name="a", format=form))
-        volume = pools.find_volume("dir", f"a.{form}")
-        path = clone_volume(pools, volume, Copy(pool=pool, name=f"v-{form}"))
-        compare(content, path, RAW)
-        lv = pools.find_volume(pool, f"v-{form}")
-        back = clone_volume(pools, lv, Copy(pool="dir", name=f"back-{form}", format=form))
-        compare(content, back, form)
+@pytest.mark.parametrize("form", DISK_FORMATS)
+def test_every_format_into_lvm_and_back(pools, content, tmp_path, pool, form):
+    """Each format comes into an LV and out of it again, identical; zeroes take no room if thin."""
+    image = tmp_path / f"a.{form}"
+    run("qemu-img", "convert", "-f", "raw", "-O", form, content, image)
+    path = import_image(pools, Source(path=image, format=form), Copy(pool=pool, name="v"))
+    compare(content, path, RAW)
+    volume = pools.find_volume(pool, "v")
+    assert pool == "lvm" or volume.image.allocation < MIB
+    back = clone_volume(pools, volume, Copy(pool="dir", name="back", format=form))
+    compare(content, back, form)
 
 
-@pytest.mark.parametrize(("one", "other"), [("lvm", "thin"), ("thin", "lvm"), ("thin", "thin")])
+@pytest.mark.parametrize(("one", "other"), [("lvm", "thin"), ("thin", "lvm")])
 def test_lvm_into_lvm(pools, content, one, other):
-    """An LV is copied into another kind of LV, identical, and zeroes take no room in a thin one."""
+    """An LV is copied into another kind of LV, identical."""
     import_image(pools, Source(path=content, format=RAW), Copy(pool=one, name="a"))
     path = clone_volume(pools, pools.find_volume(one, "a"), Copy(pool=other, name="b"))
     compare(content, path, RAW)
-    if other == "thin":
-        assert pools.find_volume(other, "b").image.allocation < MIB
 
 
 def test_export(pools, content, tmp_path):

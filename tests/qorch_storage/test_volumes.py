@@ -159,6 +159,23 @@ def test_backing_outside(pools, tmp_path, qemu_img):
     assert [volume.name for volume in pools["p"].find_volumes()] == ["fine.qcow2"]
 
 
+def test_backing_that_was_named(tmp_path, qemu_img):
+    """An image outside of the pools may be built on if somebody named it."""
+    base, over = tmp_path / "base.raw", tmp_path / "p" / "over.qcow2"
+    base.write_bytes(bytes(MIB))
+    over.parent.mkdir()
+    qemu_img("create", "-q", "-f", "qcow2", "-b", base, "-F", "raw", over)
+    plans = [PoolPlan(name="p", path=tmp_path / "p")]
+    for named in ((), (base,)):
+        pools = Pools.from_plans(plans, named)
+        volume = pools.find_volume("p", "over")
+        if named:
+            assert len(pools.find_chain(volume)) == 2
+        else:
+            with pytest.raises(StorageError, match="lies in no pool"):
+                pools.find_chain(volume)
+
+
 def test_tree(pools, tmp_path, base, qemu_img):
     """The tree shows every chain from its base, also one outside, and a ring only once."""
     root = make(pools, "root")
