@@ -71,6 +71,7 @@ def start_qemu(
         if plan.seed is not None:
             files = {name: text.encode() for name, text in plan.seed.files.items()}
             make_seed(plan.seed.path, files, report=report)
+        undo.callback(remove_taps, plan)
         undo.callback(Store(state).forget_run, plan.name)
         Store(state).write_run(plan)
         with _open_handles(plan, state, report) as (handles, lock), _open_log(data) as output:
@@ -190,6 +191,16 @@ def _open_tap(stack: ExitStack, tap: TapPlan, report: StepReport) -> int:
 
     report(f"open tap {tap.name}")
     return stack.enter_context(open_tap(tap)).queues[0]
+
+
+def remove_taps(plan: MachinePlan) -> None:
+    """Remove what of a machine's taps does not end with QEMU. Raises NetError."""
+    lasting = [tap for tap in plan.taps if tap.lasts]
+    if lasting:
+        from qorch_net.tap import remove_tap  # noqa: PLC0415
+
+        for tap in lasting:
+            remove_tap(tap)
 
 
 def _open(stack: ExitStack, path: Path, flags: int) -> int:

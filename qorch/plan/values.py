@@ -181,6 +181,11 @@ class MachinePlan:
         return found
 
     @property
+    def taps(self) -> tuple[TapPlan, ...]:
+        """The taps of its cards."""
+        return tuple(nic.tap for nic in self.nics)
+
+    @property
     def ips(self) -> tuple[IPv4Address, ...]:
         """The addresses it will get."""
         return tuple(nic.ip for nic in self.nics if nic.ip is not None)
@@ -234,7 +239,7 @@ class Defined:
 
 
 def add_leases(network: NetworkPlan, machines: Mapping[Name, MachinePlan]) -> NetworkPlan:
-    """The network with a lease for each card that these machines have on it.
+    """The network with a lease for each card that these machines have on it, and their guards.
 
     A machine's second card on a network is known as `NAME-nic1` there: a name is one address.
     """
@@ -248,7 +253,17 @@ def add_leases(network: NetworkPlan, machines: Mapping[Name, MachinePlan]) -> Ne
         )
         if nic.ip is not None
     ]
-    return attrs.evolve(network, leases=tuple(sorted(leases, key=lambda lease: int(lease.ip or 0))))
+    guards = [
+        nic.tap.guard
+        for machine in machines.values()
+        for nic in machine.nics
+        if nic.network == network.name and nic.tap.guard is not None
+    ]
+    return attrs.evolve(
+        network,
+        leases=tuple(sorted(leases, key=lambda lease: int(lease.ip or 0))),
+        guards=tuple(sorted(guards, key=lambda guard: guard.tap)),
+    )
 
 
 def _lease_names(machine: MachinePlan, network: str) -> list[str]:

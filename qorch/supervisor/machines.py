@@ -19,12 +19,13 @@ from qorch.process import Process, find_processes
 from qorch.progress import Progress, Report
 from qorch.qmp import Transcript
 from qorch.ready import wait_ready
-from qorch.resources import is_locked, start_qemu
+from qorch.resources import is_locked, remove_taps, start_qemu
 from qorch.state import Store
 from qorch.supervisor.definitions import Definitions
 from qorch.supervisor.events import Events
 from qorch.supervisor.tasks import Tasks, from_thread
 from qorch.units import Name
+from qorch_net.errors import NetError
 
 _ADOPT_DEADLINE = 10.0  # seconds for a QEMU found running to answer
 _QEMU_ENV = ("PATH", "TMPDIR", "LANG")
@@ -199,6 +200,7 @@ class Machines:
                 await machine.wait_exit()
             elif not machine.ended.is_set():
                 await machine.kill()
+        await self._remove_taps(machine.plan)
         self._store.forget_run(name)
         machine.process.close()
         self._running.pop(name, None)
@@ -212,6 +214,23 @@ class Machines:
         )
         launch.settled.set()
 
+    async def _remove_taps(self, plan: MachinePlan) -> None:
+        """What does not go with QEMU; where the kernel refuses, the next start tries again."""
+        try:
+            await trio.to_thread.run_sync(remove_taps, plan)
+        except NetError as error:
+            self._events.emit_nowait(plan.name, "TAP_LEFT", {"error": error.message})
+
+    async def _remove_orphan_taps(self) -> None:
+        """The same for machines that ended while nobody looked."""
+        if not any(tap.lasts for plan in self._definitions.plans.values() for tap in plan.taps):
+            return
+        from qorch_net.tap import remove_orphan_taps  # noqa: PLC0415  pyroute2: 120 ms
+
+        running = {tap.label for plan in self.plans.values() for tap in plan.taps}
+        remove = functools.partial(remove_orphan_taps, self.state.owner, keep=running)
+        await trio.to_thread.run_sync(remove)
+
     async def adopt(self, report: Report) -> None:
         """Take over what a supervisor before us left running; end what no definition owns."""
         found = await trio.to_thread.run_sync(self._find_running)
@@ -222,6 +241,7 @@ class Machines:
         for name in self._store.find_runs():
             if name not in self._running:
                 self._store.forget_run(name)
+        await self._remove_orphan_taps()
 
     def _find_running(self) -> dict[Name, Process]:
         """QEMUs by their mark; one that is just being executed has its lock, but no mark yet."""
