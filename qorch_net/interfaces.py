@@ -11,7 +11,15 @@ import attrs
 
 from qorch_net.enslave import enslave, release
 from qorch_net.errors import NetError
-from qorch_net.netlink.messages import BridgeState, make_link, make_vlan, pick_index
+from qorch_net.netlink.messages import (
+    BridgeState,
+    make_link,
+    make_port_vlan_removals,
+    make_port_vlans,
+    make_vlan,
+    pick_index,
+)
+from qorch_net.plan.names import VLANS
 from qorch_net.rules import make_link_local
 from qorch_net.sysctl import allow_localnet, refuse_routers
 from qorch_net.uplink import Note
@@ -47,6 +55,8 @@ def ensure_interfaces(
         _ensure_subinterface(plan, plan.subinterface, bridge, host, links, report, undo)
     if plan.enslaved and bridge and (uplink := host.find_link(plan.enslaved)):
         enslave(uplink, bridge, links, report, undo, mtu=plan.mtu)
+        if plan.vlan_filtering:
+            _ensure_trunk(plan, uplink, links, report, undo)
 
 
 def remove_interfaces(mark: Mark, links: Links, report: Report) -> frozenset[str]:
@@ -153,6 +163,21 @@ def _make_state(link: Link, host: HostNetwork) -> BridgeState:
         vlan_filtering=link.vlan_filtering,
         addresses=frozenset(x.ip for x in host.addresses if x.interface == link.name),
     )
+
+
+def _ensure_trunk(
+    plan: NetworkPlan, uplink: Link, links: Links, report: Report, undo: Undo
+) -> None:
+    """Let the uplink carry VLANs, tagged; what is not tagged stays the host's own, VLAN 1."""
+    wanted = frozenset(plan.trunk or VLANS) - {1}
+    missing = wanted - links.find_port_vlans(uplink.index)
+    if missing:
+        report("trunk")
+        undo.append(partial(links.try_send, make_port_vlan_removals(uplink.index, missing)))
+        links.send(
+            make_port_vlans(uplink.index, missing, None, drop_default=False),
+            f"cannot make {uplink.name} carry VLANs",
+        )
 
 
 def _find_made(index: int, links: Links) -> Link:

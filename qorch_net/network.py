@@ -62,6 +62,7 @@ REMOVE_STEPS: Final = ("dnsmasq", "bridge", "forwarding", "rules", "files")
 # Those of networks that the host has no part in.
 ENSURE_UPLINK_STEPS: Final = ("bridge", "addresses", "routes", "uplink")
 REMOVE_UPLINK_STEPS: Final = ("addresses", "routes", "bridge")
+ENSURE_TRUNK_STEPS: Final = (*ENSURE_UPLINK_STEPS, "trunk")
 ENSURE_VLAN_STEPS: Final = ("bridge", "vlan")
 REMOVE_VLAN_STEPS: Final = ("vlan", "bridge")
 

@@ -98,6 +98,7 @@ def _plan_network(
             forward_delay=round(delay * 100),
             domain=network.domain or name,
             isolated_guests=network.isolated_guests,
+            antispoof=network.antispoof,
             **_plan_service(name, network, facts, defined, subnets),
         )
     except NetError as error:

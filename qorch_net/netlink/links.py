@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from qorch_net.records import AddressRecord, RouteRecord
 
 _SKIP_STATS: Final = 8  # RTEXT_FILTER_SKIP_STATS
+_VLANS_COMPRESSED: Final = 4  # RTEXT_FILTER_BRVLAN_COMPRESSED
 
 
 @attrs.define(eq=False)
@@ -79,6 +80,14 @@ class Links:
             for record in self.find_route_records()
             if record.is_unicast
         )
+
+    def find_port_vlans(self, index: int) -> frozenset[int]:
+        """Find the VLANs of a port of a VLAN-aware bridge."""
+        request = ifinfmsg()
+        request["family"] = socket.AF_BRIDGE
+        request["attrs"] = [["IFLA_EXT_MASK", _SKIP_STATS | _VLANS_COMPRESSED]]
+        found = [x for x in self._dump(request, RTM_GETLINK) if x["index"] == index]
+        return messages.read_port_vlans(found[0]) if found else frozenset()
 
     def create_bridge(self, name: str, state: BridgeState, *, link_local: bool = False) -> int:
         """Make a bridge, all or nothing, and return its index."""

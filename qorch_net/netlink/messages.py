@@ -192,6 +192,25 @@ def make_port_vlans(
     return messages
 
 
+def make_port_vlan_removals(index: int, vlans: Iterable[int]) -> list[Any]:
+    """Make the messages that take a port out of these VLANs."""
+    ranges = [_vlan_range(first, last) for first, last in find_ranges(vlans)]
+    return [_port_vlan(index, entries, RTM_DELLINK) for entries in ranges]
+
+
+def read_port_vlans(message: Any) -> frozenset[int]:
+    """Read the VLANs of a port from a dump that shows them compressed."""
+    spec = message.get_attr("IFLA_AF_SPEC")
+    vlans: set[int] = set()
+    first = 0
+    for info in spec.get_attrs("IFLA_BRIDGE_VLAN_INFO") if spec else ():
+        vid, flags = info["vid"], info["flags"]
+        if flags & _RANGE_BEGIN:
+            first = vid
+        vlans |= set(range(first, vid + 1)) if flags & _RANGE_END else {vid}
+    return frozenset(vlans)
+
+
 def find_ranges(numbers: Iterable[int]) -> list[tuple[int, int]]:
     """Find the runs of consecutive numbers: first and last of each."""
     runs: list[tuple[int, int]] = []

@@ -50,6 +50,7 @@ class NetworkPlan:
     prefix being that of the subnet; `gateway6` alike. `dhcp` and `dhcp6` None mean DNS only, `ra`
     that guests make themselves IPv6 addresses. `dns` are the servers to ask, by default the host's.
     `reach` names the bridges of other networks that its guests may open connections to.
+    `isolated_guests` and `antispoof` are what taps have that say nothing else.
 
     `bridge` mode: taps are plugged into a bridge that is there already, or, with `uplink`, into one
     made around it. `vlan`: the bridge is made around the sub-interface `vlan` of the uplink.
@@ -85,6 +86,7 @@ class NetworkPlan:
     dhcp_options: tuple[DhcpOption, ...] = ()
     forwards: tuple[PortForward, ...] = ()
     isolated_guests: bool = False
+    antispoof: bool = False
     reach: tuple[str, ...] = ()
     leases: tuple[Lease, ...] = ()
     guards: tuple[Guard, ...] = ()
