@@ -1,21 +1,27 @@
-"""The test VM's life: up, its command's output passed on, down."""
+"""The test VM as a machine of qorch's: up, its command's output passed on, down."""
 
 import contextlib
-import os
 import re
 import signal
 import sys
+import time
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import NoReturn
 
+import attrs
 import trio
-from testvm.request import Request, make_document, make_run_files
-from testvm.standin import Vm, open_vm
+from testvm.request import CHANNELS, NAME, Request, make_document, make_run_files
+from testvm.terminal import connect, write_all
 
+from qorch import open_supervisor
 from qorch.console import read_end
+from qorch.load import load_document
 from qorch.nursery import open_nursery
+from qorch.progress import Progress
+from qorch.sockets import bind_unix
+from qorch.supervisor import Supervisor
 
-CHUNK = 1 << 16
 CONSOLE_END = 4000  # bytes of the console that are shown when the VM died
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -32,6 +38,18 @@ class SignalError(Exception):
         self.number = number
 
 
+@attrs.frozen
+class Vm:
+    """The running VM: its supervisor, and our ends of its channels."""
+
+    supervisor: Supervisor
+    channels: Mapping[str, trio.SocketStream]
+
+    def read_console_end(self) -> str:
+        """The end of what its console printed."""
+        return read_end(self.supervisor.find_log(NAME), CONSOLE_END).decode(errors="replace")
+
+
 async def run_vm(request: Request, guest: Path, directory: Path) -> int:
     """Run the command in a VM that lives in `directory`, and return its exit status.
 
@@ -40,12 +58,12 @@ async def run_vm(request: Request, guest: Path, directory: Path) -> int:
     """
     initrd = directory / "initrd"
     write_initrd(request, guest, initrd)
-    document = make_document(request, guest, initrd)
+    document = make_document(request, guest, initrd, directory)
     async with open_nursery() as nursery:
         nursery.start_soon(raise_on_signal)
         with trio.fail_after(request.timeout or float("inf")):
-            async with open_vm(document, directory) as vm:
-                status = await pass_on_all(vm)
+            async with open_vm(document, directory, verbose=request.verbose) as vm:
+                status = await pass_on_all(vm, terminal=request.terminal)
         nursery.cancel_scope.cancel()
     return status
 
@@ -64,18 +82,51 @@ async def raise_on_signal() -> NoReturn:
     raise AssertionError
 
 
-async def pass_on_all(vm: Vm) -> int:
+@contextlib.asynccontextmanager
+async def open_vm(
+    document: Mapping[str, object], directory: Path, *, verbose: bool
+) -> AsyncIterator[Vm]:
+    """The VM; it is ended with the block. QEMU connects its channels to sockets of ours."""
+    began = time.monotonic()
+
+    def report(progress: Progress) -> None:
+        if verbose:
+            words = f"{progress.kind} {progress.name}: {progress.step or progress.message}"
+            print(f"testbed: {time.monotonic() - began:.2f} s  {words}", file=sys.stderr)
+
+    spec = load_document(document, directory)
+    with contextlib.ExitStack() as stack:
+        listeners = {
+            name: trio.SocketListener(
+                trio.socket.from_stdlib_socket(
+                    stack.enter_context(bind_unix(directory / f"{name}.sock"))
+                )
+            )
+            for name in CHANNELS
+        }
+        async with open_supervisor(directory, report=report) as supervisor:
+            try:
+                await supervisor.up(spec, report=report)
+                channels = {name: await each.accept() for name, each in listeners.items()}
+                yield Vm(supervisor, channels)
+            finally:
+                with trio.CancelScope(shield=True):
+                    await supervisor.kill_machine(NAME)
+
+
+async def pass_on_all(vm: Vm, *, terminal: bool) -> int:
     """Pass the command's output on until the VM ends; the command's exit status."""
     status = bytearray()
     async with open_nursery() as nursery:
         nursery.start_soon(pass_on, vm.channels["stdout"], sys.stdout.fileno())
         nursery.start_soon(pass_on, vm.channels["stderr"], sys.stderr.fileno())
+        if terminal:
+            nursery.start_soon(run_terminal, vm.supervisor)
         with contextlib.suppress(trio.BrokenResourceError):
             async for data in vm.channels["status"]:
                 status += data
     if not re.fullmatch(rb"\d+\n", status):
-        end = read_end(vm.log, CONSOLE_END).decode(errors="replace")
-        raise VmError(f"the VM ended without an exit status; its console:\n{end}")
+        raise VmError(f"the VM ended without an exit status; its console:\n{vm.read_console_end()}")
     return int(status)
 
 
@@ -86,7 +137,7 @@ async def pass_on(stream: trio.SocketStream, fd: int) -> None:
             await trio.to_thread.run_sync(write_all, fd, data)
 
 
-def write_all(fd: int, data: bytes) -> None:
-    """Write all of it; blocking."""
-    while data:
-        data = data[os.write(fd, data) :]
+async def run_terminal(supervisor: Supervisor) -> None:
+    """Be the VM's console, until it ends."""
+    with supervisor.open_console(NAME) as console:
+        await connect(console)

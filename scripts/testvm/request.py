@@ -8,6 +8,7 @@ from typing import Any
 import attrs
 from guests.cpio import Archive
 
+NAME = "testbed"
 CHANNELS = ("stdout", "stderr", "status")
 
 
@@ -33,8 +34,11 @@ class Request:
         return {f"rw{index}": path for index, path in enumerate(self.writable)}
 
 
-def make_document(request: Request, guest: Path, initrd: Path) -> dict[str, Any]:
-    """Return the VM as qorch takes it; `guest` is where scripts/guest built it."""
+def make_document(request: Request, guest: Path, initrd: Path, sockets: Path) -> dict[str, Any]:
+    """Return the VM as qorch takes it; `guest` is where scripts/guest built it.
+
+    Each channel is connected to a socket in the directory `sockets`, such as `stdout.sock`.
+    """
     share = {"type": "9p", "security_model": "none", "multidevs": "remap"}
     vm = {
         "accel": "tcg",  # the same everywhere; and it emulates AMD's SVM, so KVM works inside
@@ -48,10 +52,13 @@ def make_document(request: Request, guest: Path, initrd: Path) -> dict[str, Any]
             {**share, "tag": "root", "path": "/", "read_only": True},
             *({**share, "tag": tag, "path": str(path)} for tag, path in request.shares.items()),
         ],
-        "channel": [{"name": name} for name in CHANNELS],
+        "channel": [
+            {"name": name, "backend": {"path": str(sockets / f"{name}.sock"), "server": False}}
+            for name in CHANNELS
+        ],
         "disk": [{"size": size} for size in request.disks],
     }
-    return {"vm": {"testbed": vm}}
+    return {"vm": {NAME: vm}}
 
 
 def make_run_files(request: Request, modules: Path) -> bytes:

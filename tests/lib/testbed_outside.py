@@ -18,6 +18,7 @@ ROOT = Path(__file__).parents[2]
 MARKER = "testbed"
 BOOT_SECONDS, TEST_SECONDS = 900, 120  # on a machine ten times slower than a quiet one
 OUTPUT_END = 8000
+GUESTS = ("bios", "tiny")  # that tests may ask for
 WORDS = (
     *(sys.executable, "-m", "pytest", "-q", "-p", "testbed_inside", "-p", "pytest_trio.plugin"),
     *("-p", "qorch.testing.plugin", "-p", "no:cacheprovider"),
@@ -47,6 +48,8 @@ class Run:
 
     def run(self):
         """Run all tests in the VM."""
+        for guest in GUESTS:  # in there is no network
+            subprocess.run([ROOT / "scripts" / "guest", guest], check=True, capture_output=True)
         arguments = self.directory / "arguments"
         arguments.write_text("".join(f"{name}\n" for name in self.names))
         environment = {**ENVIRONMENT, "TESTBED_REPORTS": str(self.reports)}
@@ -54,6 +57,7 @@ class Run:
         with self.output.open("w") as output:
             done = subprocess.run(
                 [
+                    *("setpriv", "--pdeathsig", "TERM"),  # it must not outlive us
                     *(ROOT / "scripts" / "testbed", "--timeout", str(seconds)),
                     *("--modprobe", "kvm_amd", "--rw", self.directory),
                     *(word for item in environment.items() for word in ("--env", "=".join(item))),

@@ -64,7 +64,7 @@ def test_the_document_is_a_vm_toml(guest: Path, tmp_path: Path) -> None:
         disks=("1GiB", "2GiB"),
         writable=(tmp_path,),
     )
-    spec = load_document(make_document(request, guest, tmp_path / "initrd"), Path("/"))
+    spec = load_document(make_document(request, guest, tmp_path / "initrd", tmp_path), Path("/"))
     (vm,) = spec.vms.values()
     assert [(share.tag, share.path, share.read_only) for share in vm.shares] == [
         ("root", Path("/"), True),
