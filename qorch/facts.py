@@ -7,6 +7,7 @@ from pathlib import Path
 
 import attrs
 
+from qorch.firmware import Firmware
 from qorch.paths import StateDir
 from qorch_net.host import HostNetwork
 from qorch_storage.info import ImageInfo
@@ -82,6 +83,7 @@ class Facts:
     files: Mapping[Path, File]
     volumes: frozenset[Path]
     hugepages: HugePages = HugePages()
+    firmwares: tuple[Firmware, ...] = ()
     places: frozenset[Path] = frozenset()
 
     @property

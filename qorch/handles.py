@@ -8,6 +8,7 @@ from pathlib import Path
 
 import attrs
 
+from qorch.helper import make_helpers
 from qorch.plan import MachinePlan
 from qorch.spec import ChardevSpec, ChardevType, CredentialSpec
 from qorch_net.plan import TapPlan
@@ -55,7 +56,14 @@ class Credential:
     spec: CredentialSpec
 
 
-Handle = ListeningSocket | LogFile | Tap | Vsock | Credential
+@attrs.frozen
+class Connection:
+    """The connection to a helper, by its id."""
+
+    name: str
+
+
+Handle = ListeningSocket | LogFile | Tap | Vsock | Credential | Connection
 
 
 def find_handles(plan: MachinePlan) -> Iterator[Handle]:
@@ -75,6 +83,7 @@ def find_handles(plan: MachinePlan) -> Iterator[Handle]:
         yield Vsock(plan.vsock.id, plan.vsock.cid)
     for credential in plan.credentials:
         yield Credential(f"credential.{credential.name}", credential)
+    yield from (Connection(helper.id) for helper in make_helpers(plan))
 
 
 def is_own_socket(chardev: ChardevSpec) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import attrs
@@ -13,6 +13,7 @@ import trio
 from qorch.agent import Agent, open_agent
 from qorch.console import Console, open_console, read_tail
 from qorch.errors import AgentError, MachineError
+from qorch.helpers import end_helper
 from qorch.paths import StateDir
 from qorch.plan import MachinePlan
 from qorch.process import Process
@@ -71,6 +72,7 @@ class Machine:
     process: Process
     on_event: Callable[[str, dict[str, object]], None]
     transcript: Transcript | None = None
+    helpers: Mapping[str, Process] = attrs.field(factory=dict)
     status: str = "prelaunch"
     vcpus: tuple[Vcpu, ...] = ()
     stopping: bool = False
@@ -194,8 +196,21 @@ class Machine:
                 nursery.start_soon(self._follow_events, events)
                 if self._console is not None:
                     nursery.start_soon(self._console.run)
+                for name, helper in self.helpers.items():
+                    nursery.start_soon(self._watch_helper, name, helper)
                 await self.wait_exit()
                 nursery.cancel_scope.cancel()
+
+    async def _watch_helper(self, name: str, helper: Process) -> None:
+        """Tell when a helper ends before its machine: QEMU 7.2 takes no other in its place."""
+        status = await helper.wait()
+        if not self.ended.is_set():
+            self.on_event("HELPER_ENDED", {"helper": name, "status": status})
+
+    async def end_helpers(self) -> None:
+        """End the helpers of a machine that has ended."""
+        for helper in self.helpers.values():
+            await end_helper(helper)
 
     async def wait_exit(self) -> None:
         """Wait until QEMU is gone; only one task may."""

@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 import shutil
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from qorch.facts import Facts, File, HugePages, Image, Kvm, PageCount
+from qorch.firmware import Firmware, parse_firmwares
 from qorch.paths import StateDir
 from qorch.plan.files import name_files, name_text_files
 from qorch.plan.storage import plan_pools
-from qorch.spec import DiskSpec, Spec, VolumeSpec
+from qorch.spec import DiskSpec, FirmwareType, Spec, VolumeSpec
 from qorch.units import Name
 from qorch_net.host import HostNetwork
 from qorch_storage.errors import StorageError
@@ -20,7 +21,9 @@ from qorch_storage.image import find_chain
 from qorch_storage.info import ImageInfo
 from qorch_storage.plan import ImageFormat, PoolPlan, find_format
 
-PROGRAMS = ("qemu-system-x86_64", "qemu-img", "dnsmasq")
+PROGRAMS = ("qemu-system-x86_64", "qemu-img", "swtpm", "virtiofsd", "dnsmasq")
+_FURTHER_PLACES = "/usr/sbin:/usr/local/sbin:/sbin:/usr/libexec:/usr/lib/qemu"
+_FIRMWARE_PLACES = (Path("/usr/share/qemu/firmware"), Path("/etc/qemu/firmware"))
 _TEXT_MAX = 1 << 20  # bytes; a seed is small
 
 
@@ -41,13 +44,14 @@ def probe(spec: Spec, state: StateDir, defined: Mapping[Name, PoolPlan] | None =
         files=dict(_find_files(spec)),
         volumes=frozenset(path for pool in pools if pool.is_dir() for path in pool.iterdir()),
         places=frozenset(pool.resolve() for pool in pools),
+        firmwares=find_firmwares() if _uses_firmwares(spec) else (),
         hugepages=find_hugepages() if _uses_hugepages(spec) else HugePages(),
     )
 
 
 def _which(name: str) -> str | None:
-    """Dnsmasq lies in /usr/sbin, which is not on every PATH."""
-    return shutil.which(name) or shutil.which(name, path="/usr/sbin:/usr/local/sbin:/sbin")
+    """Dnsmasq lies in /usr/sbin, virtiofsd beside libraries: neither is on every PATH."""
+    return shutil.which(name) or shutil.which(name, path=_FURTHER_PLACES)
 
 
 def _find_host_id() -> str:
@@ -85,6 +89,29 @@ def find_hugepages(
         room = max(0, extra - surplus)
         pages[kib << 10] = PageCount(total=total + room, free=free + room)
     return HugePages(default=default, pages=pages)
+
+
+def find_firmwares(directories: Sequence[Path] | None = None) -> tuple[Firmware, ...]:
+    """The UEFI firmwares that are installed; what an administrator or user has goes first."""
+    if directories is None:
+        config = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
+        directories = (*_FIRMWARE_PLACES, Path(config) / "qemu/firmware")
+    return parse_firmwares(dict(_read_descriptors(directory)) for directory in directories)
+
+
+def _read_descriptors(directory: Path) -> Iterator[tuple[str, str]]:
+    for path in sorted(directory.glob("*.json")):
+        try:
+            yield path.name, path.read_text()
+        except (OSError, UnicodeDecodeError):
+            continue
+
+
+def _uses_firmwares(spec: Spec) -> bool:
+    return any(
+        vm.firmware.type is FirmwareType.UEFI and vm.firmware.code is None
+        for vm in spec.vms.values()
+    )
 
 
 def _uses_hugepages(spec: Spec) -> bool:

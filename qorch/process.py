@@ -61,6 +61,12 @@ class Process:
             self._status = self._child.wait()
         return self._status
 
+    def wait_nowait(self) -> None:
+        """Block until it has ended, which must be near; a child of ours is no zombie then."""
+        select.select([self.pidfd], [], [])
+        if self._child is not None:
+            self._status = self._child.wait()
+
     def send_signal(self, number: signal.Signals) -> None:
         """Send a signal; a process that is gone does not mind."""
         with suppress(ProcessLookupError):

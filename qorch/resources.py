@@ -20,6 +20,7 @@ from qorch.argv import make_argv
 from qorch.console import rotate_log
 from qorch.errors import MachineError
 from qorch.handles import (
+    Connection,
     Credential,
     Handle,
     Handles,
@@ -29,6 +30,8 @@ from qorch.handles import (
     Vsock,
     find_handles,
 )
+from qorch.helpers import Running as Helping
+from qorch.helpers import start_helpers
 from qorch.paths import StateDir
 from qorch.plan import DiskPlan, MachinePlan
 from qorch.process import Process, start_process
@@ -39,6 +42,7 @@ from qorch.units import Name
 from qorch.vsock import open_vsock
 from qorch_net.plan import TapPlan
 from qorch_storage.errors import StorageError
+from qorch_storage.firmware import make_variable_store
 from qorch_storage.locks import check_writable
 from qorch_storage.plan import PoolPlan, VolumePlan
 from qorch_storage.pool import make_pool
@@ -48,6 +52,14 @@ from qorch_storage.seed import make_seed
 StepReport = Callable[[str], None]
 
 
+@attrs.frozen(kw_only=True)
+class Started:
+    """A QEMU that was started, and its helpers by their ids."""
+
+    process: Process
+    helpers: Mapping[str, Process]
+
+
 def start_qemu(
     plan: MachinePlan,
     *,
@@ -55,8 +67,8 @@ def start_qemu(
     qemu: Path,
     env: Mapping[str, str],
     report: StepReport,
-) -> Process:
-    """Start QEMU, paused. If anything fails, nothing of it is left.
+) -> Started:
+    """Start QEMU, paused, and its helpers. If anything fails, nothing of it is left.
 
     Raises MachineError, NetError or StorageError.
     """
@@ -74,7 +86,13 @@ def start_qemu(
         undo.callback(remove_taps, plan)
         undo.callback(Store(state).forget_run, plan.name)
         Store(state).write_run(plan)
-        with _open_handles(plan, state, report) as (handles, lock), _open_log(data) as output:
+        make_store(plan, report, undo)
+        helpers = start_helpers(plan, data=data, env=env, report=report, undo=undo)
+        with (
+            _open_connections(helpers) as connections,
+            _open_handles(plan, state, report, connections) as (handles, lock),
+            _open_log(data) as output,
+        ):
             report("start qemu")
             process = start_process(
                 make_argv(plan, handles, plan.emulator or qemu),
@@ -84,7 +102,28 @@ def start_qemu(
                 env=env,
             )
         undo.pop_all()
-    return process
+    return Started(
+        process=process, helpers={name: helper.process for name, helper in helpers.items()}
+    )
+
+
+def make_store(plan: MachinePlan, report: StepReport, undo: ExitStack) -> None:
+    """Make the machine's UEFI variable store unless it is there."""
+    variables, template = plan.firmware.variables, plan.firmware.template
+    if variables is None or template is None:
+        return
+    if make_variable_store(variables.path, variables.format, template, report=report):
+        undo.callback(variables.path.unlink, missing_ok=True)
+
+
+@contextmanager
+def _open_connections(helpers: Mapping[str, Helping]) -> Iterator[dict[str, int]]:
+    """Our ends of the connections to helpers, closed once QEMU has them."""
+    try:
+        yield {name: helper.connection.fileno() for name, helper in helpers.items()}
+    finally:
+        for helper in helpers.values():
+            helper.connection.close()
 
 
 def find_pools(state: StateDir) -> dict[Name, PoolPlan]:
@@ -123,7 +162,7 @@ def ensure_volume(pool: PoolPlan, volume: VolumePlan, report: StepReport, undo: 
 
 @contextmanager
 def _open_handles(
-    plan: MachinePlan, state: StateDir, report: StepReport
+    plan: MachinePlan, state: StateDir, report: StepReport, connections: Mapping[str, int]
 ) -> Iterator[tuple[Handles, int]]:
     """All that QEMU inherits, and the lock that it holds as long as it lives."""
     run = state.machine_run(plan.name)
@@ -134,7 +173,7 @@ def _open_handles(
         except BlockingIOError:
             raise MachineError(f"{plan.name} is running already") from None
         report("bind sockets")
-        paths = _Directories(run, state.machine_data(plan.name))
+        paths = _Surroundings(run, state.machine_data(plan.name), connections)
         numbers = {
             handle.name: _open_handle(stack, handle, paths, report) for handle in find_handles(plan)
         }
@@ -142,14 +181,15 @@ def _open_handles(
 
 
 @attrs.frozen
-class _Directories:
-    """Where a machine's sockets and its logs are."""
+class _Surroundings:
+    """Where a machine's sockets and its logs are, and its connections to helpers."""
 
     run: Path
     data: Path
+    connections: Mapping[str, int]
 
 
-def _open_handle(stack: ExitStack, handle: Handle, paths: _Directories, report: StepReport) -> int:
+def _open_handle(stack: ExitStack, handle: Handle, paths: _Surroundings, report: StepReport) -> int:
     match handle:
         case ListeningSocket(name):
             return stack.enter_context(bind_unix(paths.run / f"{name}.sock")).fileno()
@@ -164,6 +204,8 @@ def _open_handle(stack: ExitStack, handle: Handle, paths: _Directories, report: 
             return stack.enter_context(open_vsock(cid))
         case Credential(_, credential):
             return _open_credential(stack, credential)
+        case Connection(name):
+            return paths.connections[name]
 
 
 def _open_appending(stack: ExitStack, path: Path, *, truncate: bool = False) -> int:

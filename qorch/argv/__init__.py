@@ -7,6 +7,7 @@ from pathlib import Path
 
 from qorch.argv.controllers import make_controllers
 from qorch.argv.disks import make_disk, make_seed
+from qorch.argv.firmware import make_firmware
 from qorch.argv.machine import (
     make_base,
     make_cpu_devices,
@@ -20,6 +21,7 @@ from qorch.argv.ports import make_console, make_ports
 from qorch.argv.services import make_iommu, make_services
 from qorch.argv.shares import make_share
 from qorch.argv.tables import make_tables
+from qorch.argv.tpm import make_tpm
 from qorch.handles import Handles
 from qorch.plan import MachinePlan
 from qorch.switch import Switch
@@ -36,6 +38,7 @@ def make_argv(plan: MachinePlan, handles: Handles, qemu: Path) -> tuple[str, ...
 def make_switches(plan: MachinePlan, handles: Handles) -> Iterator[Switch]:
     """The switches in the order QEMU needs: back ends before front ends, buses before devices."""
     yield from make_base(plan, handles)
+    yield from make_firmware(plan)
     yield from make_tables(plan, handles)
     yield from make_iothreads(plan)
     yield from make_cpu_devices(plan)
@@ -50,8 +53,9 @@ def make_switches(plan: MachinePlan, handles: Handles) -> Iterator[Switch]:
     yield from make_seed(plan)
     for nic in plan.nics:
         yield from make_nic(plan, nic, handles[nic.id])
+    yield from make_tpm(plan, handles)
     for share in plan.shares:
-        yield from make_share(plan, share)
+        yield from make_share(plan, share, handles)
     yield from make_services(plan, handles)
     for device in plan.memory.devices:
         yield from make_memory_device(plan, device)

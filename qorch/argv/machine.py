@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
+from qorch.argv.firmware import name_flash
 from qorch.argv.memory import make_memory, name_whole_memory
 from qorch.handles import MONITOR, QMP, Handles
 from qorch.plan import MachinePlan
@@ -71,13 +72,14 @@ def _machine(plan: MachinePlan) -> Machine:
     """A microvm has ACPI for its power button, and an RTC because guests ask for the time."""
     features = plan.features
     microvm = plan.machine.family is MachineFamily.MICROVM
+    flash = name_flash(plan)
     nvdimm = any(item.spec.model is MemoryDeviceModel.NVDIMM for item in plan.memory.devices)
     return Machine(
         type=plan.machine,
         acpi=True if microvm and features.acpi is None else features.acpi,
         rtc=True if microvm else None,
         hpet=features.hpet,
-        smm=features.smm,
+        smm=True if plan.firmware.smm and features.smm is None else features.smm,
         vmport=features.vmport,
         i8042=features.i8042,
         pic=features.pic,
@@ -87,6 +89,8 @@ def _machine(plan: MachinePlan) -> Machine:
         kernel_irqchip=features.kernel_irqchip,
         dump_guest_core=features.dump_guest_core,
         mem_merge=features.mem_merge,
+        pflash0=flash.pflash0,
+        pflash1=flash.pflash1,
         memory_backend=name_whole_memory(plan),
         options=features.options,
     )

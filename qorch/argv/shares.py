@@ -5,14 +5,41 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from qorch.argv.transport import find_transport
+from qorch.handles import Handles
 from qorch.plan import MachinePlan, SharePlan
-from qorch.spec import SecurityModel
+from qorch.spec import SecurityModel, ShareType
 from qorch.switch import Switch
-from qorch.switch.share import DeviceVirtio9p, FsdevLocal
+from qorch.switch.chardev import ChardevSocket
+from qorch.switch.share import DeviceVhostUserFs, DeviceVirtio9p, FsdevLocal
 
 
-def make_share(plan: MachinePlan, share: SharePlan) -> Iterator[Switch]:
+def make_share(plan: MachinePlan, share: SharePlan, handles: Handles) -> Iterator[Switch]:
     """One share."""
+    if share.spec.type is ShareType.VIRTIOFS:
+        yield from _make_virtiofs(plan, share, handles)
+    else:
+        yield from _make_9p(plan, share)
+
+
+def _make_virtiofs(plan: MachinePlan, share: SharePlan, handles: Handles) -> Iterator[Switch]:
+    """Its program is reached over an inherited connection, somebody else's by its path."""
+    spec = share.spec
+    if spec.socket is None:
+        yield ChardevSocket(id=share.id, fd=handles[share.id], server=False, wait=None)
+    else:
+        yield ChardevSocket(id=share.id, path=spec.socket, server=False, wait=None)
+    yield DeviceVhostUserFs(
+        transport=find_transport(plan),
+        id=f"{share.id}-dev",
+        chardev=share.id,
+        tag=spec.tag,
+        queue_size=spec.queue_size,
+        bootindex=spec.bootindex,
+        place=share.place,
+    )
+
+
+def _make_9p(plan: MachinePlan, share: SharePlan) -> Iterator[Switch]:
     spec = share.spec
     assert spec.path is not None  # noqa: S101  checked with the spec
     yield FsdevLocal(

@@ -11,10 +11,15 @@ from qorch.spec import (
     BootSpec,
     ClockSpec,
     FeaturesSpec,
+    FirmwareSpec,
     FirmwareType,
     MachineFamily,
     MachineSpec,
+    TpmModel,
+    TpmSpec,
+    TpmVersion,
 )
+from qorch_storage.plan import ImageFormat
 
 _PC_ONLY = ("hpet", "smm", "vmport", "i8042", "hmat", "s3", "s4", "tseg", "mem_merge")
 _MAX_BOOT_TIME = 65.535  # seconds; milliseconds in 16 bits (hw/nvram/fw_cfg.c)
@@ -28,6 +33,14 @@ def find_board_problems(vm: MachineSpec) -> Iterator[Problem]:
     yield from _features(vm)
     yield from _clock(vm.clock)
     yield from _boot(vm.boot)
+    yield from _firmware(vm.firmware)
+    if vm.tpm is not None:
+        yield from _tpm(vm.tpm)
+    if vm.firmware.secure_boot and vm.machine.family is not MachineFamily.Q35:
+        hint = 'machine = "q35"'
+        yield Problem(".firmware.secure_boot", "needs SMM, which only q35 has", hint)
+    if vm.firmware.secure_boot and vm.features.smm is False:
+        yield Problem(".features.smm", "Secure Boot keeps its keys by it", "smm = true")
     yield from _tables(vm)
 
 
@@ -80,6 +93,31 @@ def _boot(boot: BootSpec) -> Iterator[Problem]:
             yield Problem(f".boot.{key}", f"{time} is more than {_MAX_BOOT_TIME} s")
     if boot.menu_timeout is not None and not boot.menu:
         yield Problem(".boot.menu_timeout", "goes with a menu", "menu = true")
+
+
+def _firmware(firmware: FirmwareSpec) -> Iterator[Problem]:
+    if firmware.type is FirmwareType.BIOS:
+        for key in ("secure_boot", "enrolled_keys", "vars", "vars_template", "stateless"):
+            if getattr(firmware, key):
+                yield Problem(f".firmware.{key}", "is UEFI's", 'type = "uefi"')
+        return
+    if firmware.enrolled_keys and firmware.secure_boot is False:
+        yield Problem(".firmware.enrolled_keys", "go with Secure Boot", "secure_boot = true")
+    for key in ("vars", "vars_template", "vars_format"):
+        if firmware.stateless and getattr(firmware, key) is not None:
+            yield Problem(f".firmware.{key}", "a stateless machine keeps no variables")
+    own = firmware.code is not None and not firmware.stateless
+    if own and firmware.vars is None and firmware.vars_template is None:
+        hint = "give vars_template = …, or vars = …, or stateless = true"
+        yield Problem(".firmware", "has no variables for its code", hint)
+    for key in ("code_format", "vars_format"):
+        if getattr(firmware, key) not in (None, ImageFormat.RAW, ImageFormat.QCOW2):
+            yield Problem(f".firmware.{key}", "is neither raw nor qcow2")
+
+
+def _tpm(tpm: TpmSpec) -> Iterator[Problem]:
+    if tpm.version is TpmVersion.V1_2 and tpm.model is TpmModel.CRB:
+        yield Problem(".tpm.model", "a TPM 1.2 has no CRB interface", 'model = "tpm-tis"')
 
 
 def _tables(vm: MachineSpec) -> Iterator[Problem]:

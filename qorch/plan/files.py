@@ -16,6 +16,7 @@ def name_files(vm: MachineSpec) -> dict[str, Path]:
         "boot.splash": vm.boot.splash,
         "firmware.code": vm.firmware.code,
         "firmware.vars_template": vm.firmware.vars_template,
+        **{f"share[{index}].binary": item.binary for index, item in enumerate(vm.shares)},
         **{f"credential[{index}].file": item.file for index, item in enumerate(vm.credentials)},
         **{f"fw_cfg[{index}].file": item.file for index, item in enumerate(vm.fw_cfg)},
     }

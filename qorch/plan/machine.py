@@ -11,6 +11,7 @@ from qorch.errors import Problem
 from qorch.facts import Facts
 from qorch.plan.cpu import check_pin, plan_cpu
 from qorch.plan.files import name_files
+from qorch.plan.firmware import plan_firmware
 from qorch.plan.memory import plan_memory
 from qorch.plan.nics import Addresses, plan_nics
 from qorch.plan.place import place_devices
@@ -28,6 +29,7 @@ from qorch.plan.services import (
 )
 from qorch.plan.shares import plan_shares
 from qorch.plan.storage import Storage
+from qorch.plan.tpm import plan_tpm
 from qorch.plan.values import Defined, DiskPlan, MachinePlan, Note, SeedPlan
 from qorch.plan.vsock import plan_vsock
 from qorch.spec import Accel, MachineSpec
@@ -91,6 +93,8 @@ def plan_machine(
         accel=accel,
         cpu=plan_cpu(name, spec.cpu, spec.accel, accel, facts, problems),
         memory=plan_memory(name, spec, facts, placement, problems),
+        firmware=plan_firmware(name, spec, facts, problems),
+        tpm=plan_tpm(name, spec, facts, problems),
         genid=_choose_genid(spec, uuid),
         **{key: getattr(spec, key) for key in _AS_GIVEN},
         controllers=placement.controllers,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import attrs
 
@@ -13,13 +14,16 @@ from qorch.plan.place import Placement
 from qorch.spec import MachineSpec, ShareSpec, ShareType
 from qorch.units import Name
 
+VIRTIOFSD = "virtiofsd"
+
 
 @attrs.frozen(kw_only=True)
 class SharePlan:
-    """A shared directory: what was asked for, and where the device sits."""
+    """A shared directory: what was asked for, where the device sits, who serves it if not QEMU."""
 
     id: str
     spec: ShareSpec
+    program: Path | None = None
     place: Place = Place()
 
 
@@ -30,7 +34,21 @@ def plan_shares(
     for index, share in enumerate(spec.shares):
         if share.path is not None and (error := facts.files[share.path].error):
             problems.append(Problem(f"vm.{name}.share[{index}].path", error, on_host=True))
-        if share.type is ShareType.VIRTIOFS:
-            path = f"vm.{name}.share[{index}].type"
-            problems.append(Problem(path, "virtiofs shares are not made yet", 'type = "9p"'))
-        yield SharePlan(id=f"share{index}", spec=share, place=placement.get(f"share{index}"))
+        id_, program = f"share{index}", None
+        if share.type is ShareType.VIRTIOFS and share.socket is None:
+            program = _find_virtiofsd(f"vm.{name}.share[{index}]", share, facts, problems)
+        yield SharePlan(id=id_, spec=share, program=program, place=placement.get(id_))
+
+
+def _find_virtiofsd(path: str, share: ShareSpec, facts: Facts, problems: list[Problem]) -> Path:
+    """The program that serves a share; QEMU's own, in C, cannot serve one read-only."""
+    if share.binary is not None:
+        return share.binary
+    program = facts.programs.get(VIRTIOFSD)
+    if program is None:
+        message, hint = "virtiofsd is not installed", "apt-get install qemu-system-common"
+        problems.append(Problem(path, message, hint, on_host=True))
+    elif share.read_only and program.parent.name == "qemu":
+        message, hint = f"{program} cannot share read-only", 'type = "9p", or another binary'
+        problems.append(Problem(f"{path}.read_only", message, hint, on_host=True))
+    return program or Path(VIRTIOFSD)

@@ -12,6 +12,7 @@ import attrs
 from qorch.place import Place
 from qorch.plan.controllers import ControllerPlan
 from qorch.plan.cpu import CpuPlan
+from qorch.plan.firmware import FirmwarePlan
 from qorch.plan.memory import MemoryPlan
 from qorch.plan.ports import AGENT, ChannelPlan, ConsolePlan, ParallelPlan, SerialPlan
 from qorch.plan.services import (
@@ -25,6 +26,7 @@ from qorch.plan.services import (
     WatchdogPlan,
 )
 from qorch.plan.shares import SharePlan
+from qorch.plan.tpm import TpmPlan
 from qorch.spec import (
     Accel,
     BootSpec,
@@ -109,6 +111,8 @@ class MachinePlan:
     credentials: tuple[CredentialSpec, ...] = ()
     fw_cfg: tuple[FwCfgSpec, ...] = ()
     genid: UUID | None = None
+    firmware: FirmwarePlan = attrs.field(factory=FirmwarePlan)
+    tpm: TpmPlan | None = None
     on_reboot: RebootAction = RebootAction.RESET
     on_panic: PanicAction | None = None
     sandbox: bool = True

@@ -12,6 +12,7 @@ import attrs
 import trio
 
 from qorch.errors import MachineError, QorchError
+from qorch.helpers import end_helper, find_helpers
 from qorch.machine import Machine, State
 from qorch.paths import StateDir
 from qorch.plan import MachinePlan
@@ -19,7 +20,7 @@ from qorch.process import Process, find_processes
 from qorch.progress import Progress, Report
 from qorch.qmp import Transcript
 from qorch.ready import wait_ready
-from qorch.resources import is_locked, remove_taps, start_qemu
+from qorch.resources import Started, is_locked, remove_taps, start_qemu
 from qorch.state import Store
 from qorch.supervisor.definitions import Definitions
 from qorch.supervisor.events import Events
@@ -123,7 +124,7 @@ class Machines:
             plan = self._definitions[self._definitions.find(name)].plan  # removed meanwhile?
             self._starting.add(name)
             try:
-                process = await trio.to_thread.run_sync(
+                started = await trio.to_thread.run_sync(
                     functools.partial(
                         start_qemu,
                         plan,
@@ -134,7 +135,7 @@ class Machines:
                     )
                 )
                 report(Progress("vm", name, "run"))
-                await self._launch(plan, process)
+                await self._launch(plan, started)
             finally:
                 self._starting.discard(name)
             return True
@@ -169,15 +170,16 @@ class Machines:
                 "it runs on; see qorch log NAME, and [vm.NAME.ready] for what ready means",
             )
 
-    async def _launch(self, plan: MachinePlan, process: Process, *, adopted: bool = False) -> None:
+    async def _launch(self, plan: MachinePlan, started: Started, *, adopted: bool = False) -> None:
         """Hand a QEMU over to a task of its own and wait until its guest runs."""
         name = plan.name
         machine = Machine(
             plan,
             self.state,
-            process,
+            started.process,
             functools.partial(self._events.emit_nowait, name),
             self.transcripts(name) if self.transcripts else None,
+            started.helpers,
         )
         launch = _Launch(machine, adopted)
         self._running[name] = machine
@@ -201,6 +203,7 @@ class Machines:
             elif not machine.ended.is_set():
                 await machine.kill()
         await self._remove_taps(machine.plan)
+        await machine.end_helpers()
         self._store.forget_run(name)
         machine.process.close()
         self._running.pop(name, None)
@@ -234,10 +237,15 @@ class Machines:
     async def adopt(self, report: Report) -> None:
         """Take over what a supervisor before us left running; end what no definition owns."""
         found = await trio.to_thread.run_sync(self._find_running)
+        helpers = await trio.to_thread.run_sync(self._find_helpers)
+        for name in helpers.keys() - found.keys():
+            for helper in helpers[name].values():
+                await end_helper(helper)
         with trio.move_on_after(_ADOPT_DEADLINE):
             async with trio.open_nursery() as nursery:
                 for name, process in found.items():
-                    nursery.start_soon(self._adopt, name, process, report)
+                    started = Started(process=process, helpers=helpers.get(name, {}))
+                    nursery.start_soon(self._adopt, name, started, report)
         for name in self._store.find_runs():
             if name not in self._running:
                 self._store.forget_run(name)
@@ -258,15 +266,26 @@ class Machines:
             for process in found.values():
                 process.close()
 
-    async def _adopt(self, name: Name, process: Process, report: Report) -> None:
+    def _find_helpers(self) -> dict[Name, dict[str, Process]]:
+        """The helpers that run, of each machine by their ids."""
+        found: dict[Name, dict[str, Process]] = {}
+        for name, id_, process in find_helpers(self.state.owner):
+            of_machine = found.setdefault(name, {})
+            number = len(of_machine)  # one may be several processes
+            of_machine[id_ if id_ not in of_machine else f"{id_}+{number}"] = process
+        return found
+
+    async def _adopt(self, name: Name, started: Started, report: Report) -> None:
         plan = self._store.read_run(name) if name in self._definitions else None
         if plan is None:
             report(Progress("vm", name, message="removed: no definition owns it"))
-            await _kill(process)
+            await _kill(started.process)
+            for helper in started.helpers.values():
+                await end_helper(helper)
             return
-        report(Progress("vm", name, f"adopt pid {process.pid}"))
+        report(Progress("vm", name, f"adopt pid {started.process.pid}"))
         try:
-            await self._launch(plan, process, adopted=True)
+            await self._launch(plan, started, adopted=True)
         except QorchError as error:
             report(Progress("vm", name, message=f"was not adopted: {error}"))
 

@@ -163,13 +163,17 @@ class Sandbox:
 class Global:
     """`-global DRIVER.PROPERTY=VALUE`: a default of all devices of one kind.
 
-    All after the first `=` is the value, commas and all (util/qemu-config.c).
+    All after the first `=` is the value, commas and all, and all before the first `.` is the
+    driver (qemu_global_option in softmmu/vl.c); one that has a dot takes the longer form.
     """
 
     name: str
     value: Value
 
     def args(self) -> tuple[str, ...]:
+        driver, _, name = self.name.rpartition(".")
+        if "." in driver:
+            return "-global", key_values(driver=driver, property=name, value=self.value)
         text = self.value
         if isinstance(text, bool):
             text = "on" if text else "off"

@@ -80,3 +80,13 @@ class DeviceVmcoreinfo:
 
     def args(self) -> tuple[str, ...]:
         return "-device", json_word(self.properties())
+
+
+@attrs.frozen(kw_only=True)
+class Bios:
+    """`-bios`: another BIOS than QEMU's own."""
+
+    path: Path
+
+    def args(self) -> tuple[str, ...]:
+        return "-bios", str(self.path)

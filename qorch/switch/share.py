@@ -39,3 +39,18 @@ class DeviceVirtio9p(DeviceVirtio):
     def stem(self) -> str:
         """QEMU's name without the transport."""
         return "virtio-9p"
+
+
+@attrs.frozen(kw_only=True)
+class DeviceVhostUserFs(DeviceVirtio):
+    """`-device vhost-user-fs-*`: a share that a virtiofsd behind a chardev serves."""
+
+    chardev: str
+    tag: str
+    queue_size: int | None = None
+    bootindex: int | None = None
+
+    @property
+    def stem(self) -> str:
+        """QEMU's name without the transport."""
+        return "vhost-user-fs"

@@ -8,6 +8,7 @@ from pathlib import Path
 import attrs
 
 from qorch.facts import Facts, File, Image, Kvm
+from qorch.firmware import Firmware
 from qorch.load import load_text
 from qorch.paths import StateDir
 from qorch.plan import Defined, make_plan
@@ -15,14 +16,31 @@ from qorch.plan.files import name_files, name_text_files
 from qorch.spec import Spec
 from qorch_net.host import Address, HostNetwork, Link
 from qorch_storage.image import ImageInfo
-from qorch_storage.plan import ImageFormat, find_format
+from qorch_storage.plan import Backing, ImageFormat, find_format
 
 ROOT = Path("/golden")
 PROGRAMS = {
+    "swtpm": Path("/usr/bin/swtpm"),
+    "virtiofsd": Path("/usr/lib/qemu/virtiofsd"),
     "qemu-system-x86_64": Path("/usr/bin/qemu-system-x86_64"),
     "qemu-img": Path("/usr/bin/qemu-img"),
     "dnsmasq": Path("/usr/sbin/dnsmasq"),
 }
+_OVMF = Path("/usr/share/OVMF")
+FIRMWARES = tuple(
+    Firmware(
+        name=f"{name}.json",
+        code=Backing(path=_OVMF / f"OVMF_CODE_4M{code}.fd", format=ImageFormat.RAW),
+        template=Backing(path=_OVMF / f"OVMF_VARS_4M{keys}.fd", format=ImageFormat.RAW),
+        machines=machines,
+        features=frozenset(features),
+    )
+    for name, code, keys, machines, features in (
+        ("40-keys", ".ms", ".ms", ("pc-q35-*",), {"secure-boot", "requires-smm", "enrolled-keys"}),
+        ("50-secure", ".secboot", "", ("pc-q35-*",), {"secure-boot", "requires-smm"}),
+        ("60-plain", "", "", ("pc-i440fx-*", "pc-q35-*"), ()),
+    )
+)
 KVM = Kvm(error=None, hardware=True)
 NO_KVM = Kvm(error="/dev/kvm does not open: No such file or directory", hardware=False)
 SOFT_KVM = Kvm(error=None, hardware=False)
@@ -53,6 +71,7 @@ def make_facts(spec: Spec | None = None, *, root: Path = ROOT, **changes) -> Fac
         "images": {path: Image(chain=_make_chain(path, form)) for path, form in _images(spec)},
         "files": dict(_files(spec)),
         "volumes": frozenset(),
+        "firmwares": FIRMWARES,
         "places": frozenset({root}),  # a pool, so what is in it may build on each other
     }
     return Facts(**{**values, **changes})

@@ -21,6 +21,12 @@ memory = "64MiB"
 accel = "tcg"
 powerdown_timeout = "1s"
 cloud_init = {{ hostname = "web" }}
+tpm = "2.0"
+firmware = "uefi"
+
+[[vm.web.share]]
+path = "{share}"
+tag = "data"
 
 [[vm.web.disk]]
 backing = "{disk}"
@@ -33,9 +39,9 @@ network = "lan"
 
 @pytest.fixture
 def document(bios: Path, tmp_path: Path) -> Path:
-    """A machine with an overlay, a seed, a network: a step of each kind."""
+    """A machine with an overlay, a seed, variables, helpers, a network: a step of each kind."""
     path = tmp_path / "vm.toml"
-    path.write_text(DOCUMENT.format(disk=bios / "disk.img"))
+    path.write_text(DOCUMENT.format(disk=bios / "disk.img", share=tmp_path))
     return path
 
 

@@ -11,10 +11,20 @@ import pytest
 import trio
 
 from qorch.argv import make_argv, make_switches
-from qorch.handles import Credential, Handles, ListeningSocket, LogFile, Tap, find_handles
+from qorch.handles import (
+    Connection,
+    Credential,
+    Handles,
+    ListeningSocket,
+    LogFile,
+    Tap,
+    find_handles,
+)
+from qorch.helpers import start_helpers
 from qorch.plan import MachinePlan
 from qorch.process import start_process
 from qorch.qmp import open_monitor
+from qorch.resources import make_store
 from qorch.sockets import bind_unix
 
 CACHE = Path(os.environ.get("QORCH_CACHE", Path(__file__).parents[2] / ".cache"))
@@ -40,6 +50,9 @@ def test_every_word_comes_from_a_switch(name):
 
 def make_files(plan: MachinePlan) -> None:
     """What a plan needs of the host besides images."""
+    if plan.firmware.variables:
+        plan.firmware.variables.path.parent.mkdir(parents=True, exist_ok=True)
+    make_store(plan, lambda _step: None, contextlib.ExitStack())
     directories = [share.spec.path for share in plan.shares]
     directories += [piece.backend.path for piece in plan.memory.pieces if piece.backend.path]
     for path in directories:
@@ -96,6 +109,9 @@ def open_tap() -> int:
 def open_handles(plan: MachinePlan, directory: Path):
     """What QEMU inherits, for real."""
     with contextlib.ExitStack() as stack:
+        helpers = start_helpers(
+            plan, data=directory, env=os.environ, report=lambda _step: None, undo=stack
+        )
         numbers = {}
         for handle in find_handles(plan):
             match handle:
@@ -112,6 +128,8 @@ def open_handles(plan: MachinePlan, directory: Path):
                     numbers[name] = os.memfd_create("credential")
                     stack.callback(os.close, numbers[name])
                     os.write(numbers[name], b"io.systemd.credential:a=b")
+                case Connection(name):
+                    numbers[name] = helpers[name].connection.fileno()
         yield Handles(numbers)
 
 
@@ -133,17 +151,17 @@ async def test_qemu_accepts_the_golden_command_line(name, tmp_path):
             output=output.fileno(),
             env=os.environ,
         )
-    with contextlib.closing(process):
-        try:
-            with trio.fail_after(60):
-                async with open_monitor(tmp_path / "qmp.sock") as monitor:
-                    status = await monitor.execute("query-status")
-                    devices = await monitor.execute("qom-list", {"path": "/machine/peripheral"})
-                    await monitor.quit()
-                status_code = await process.wait()
-        finally:
-            if process.is_alive:
-                os.kill(process.pid, 9)
+        with contextlib.closing(process):
+            try:
+                with trio.fail_after(60):
+                    async with open_monitor(tmp_path / "qmp.sock") as monitor:
+                        status = await monitor.execute("query-status")
+                        devices = await monitor.execute("qom-list", {"path": "/machine/peripheral"})
+                        await monitor.quit()
+                    status_code = await process.wait()
+            finally:
+                if process.is_alive:
+                    os.kill(process.pid, 9)
     assert status["status"] == "prelaunch"
     ids = {f"{part.id}-dev" for part in (*plan.disks, *plan.nics)}
     assert ids <= {device["name"] for device in devices}

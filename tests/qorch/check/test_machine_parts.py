@@ -168,6 +168,34 @@ def test_memory_that_makes_no_sense_is_refused(lines, path, message):
         ("clock.source = 'x'", ".clock.source", "none of host, rt, vm"),
         ("boot = { menu = true, menu_timeout = '2min' }", ".boot.menu_timeout", "more than"),
         ("boot.menu_timeout = '2s'", ".boot.menu_timeout", "goes with a menu"),
+        ("firmware.secure_boot = true", ".firmware.secure_boot", "is UEFI's"),
+        (
+            "machine = 'pc'\nfirmware = { type = 'uefi', secure_boot = true }",
+            ".firmware.secure_boot",
+            "only q35 has",
+        ),
+        (
+            "firmware = { type = 'uefi', secure_boot = true }\nfeatures.smm = false",
+            ".features.smm",
+            "keeps its keys by it",
+        ),
+        (
+            "firmware = { type = 'uefi', secure_boot = false, enrolled_keys = true }",
+            ".firmware.enrolled_keys",
+            "go with Secure Boot",
+        ),
+        ("firmware = { type = 'uefi', code = 'c' }", ".firmware", "no variables for its code"),
+        (
+            "firmware = { type = 'uefi', stateless = true, vars = 'v' }",
+            ".firmware.vars",
+            "keeps no variables",
+        ),
+        (
+            "firmware = { type = 'uefi', vars_format = 'vdi' }",
+            ".firmware.vars_format",
+            "neither raw nor qcow2",
+        ),
+        ("tpm = { version = '1.2', model = 'tpm-crb' }", ".tpm.model", "has no CRB"),
         ("smbios.bios.release = '1'", ".smbios.bios.release", "is not MAJOR.MINOR"),
         ("credential = [{ name = 'a b', file = 'f' }]", ".credential[0].name", "no name"),
         (

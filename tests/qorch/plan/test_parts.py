@@ -1,7 +1,7 @@
 from pathlib import Path
 
 import pytest
-from fake_host import NO_KVM, plan_text
+from fake_host import NO_KVM, plan_text, without
 
 from qorch.argv import make_switches
 from qorch.errors import InputError
@@ -175,3 +175,55 @@ def test_the_generation_is_the_machines_own():
     assert plan_web("genid = {}").genid == plan_web("genid = {}").genid
     assert str(plan_web(f"genid.guid = '{guid}'").genid) == guid
     assert plan_web("").genid is None
+
+
+def test_uefi_comes_from_the_descriptors():
+    """Code as it is installed, variables in the machine's own directory."""
+    firmware = plan_web("firmware = 'uefi'").firmware
+    assert firmware.code.path == Path("/usr/share/OVMF/OVMF_CODE_4M.fd")
+    assert firmware.variables.path == Path("/golden/data/vm/web/uefi-vars.qcow2")
+    assert firmware.template.path == Path("/usr/share/OVMF/OVMF_VARS_4M.fd")
+    assert not firmware.secure
+    firmware = plan_web("firmware = { type = 'uefi', secure_boot = true }").firmware
+    assert firmware.template.path == Path("/usr/share/OVMF/OVMF_VARS_4M.ms.fd")
+    assert (firmware.secure, firmware.smm) == (True, True)
+
+
+def test_firmware_can_be_named():
+    """Files of one's own, variables where they are, or none."""
+    text = "firmware = { type = 'uefi', code = 'c.fd', vars = 'v.qcow2' }"
+    firmware = plan_web(text).firmware
+    assert str(firmware.variables.path) == "/golden/v.qcow2"
+    assert (firmware.variables.format.value, firmware.template) == ("qcow2", None)
+    text = "firmware = { type = 'uefi', code = 'c.fd', stateless = true }"
+    assert plan_web(text).firmware.variables is None
+    assert plan_web("firmware.code = 'bios.bin'").firmware.bios == Path("/golden/bios.bin")
+
+
+@pytest.mark.parametrize(
+    ("lines", "facts", "path", "hint"),
+    [
+        ("firmware = 'uefi'", {"firmwares": ()}, "firmware", "apt-get install ovmf"),
+        ("tpm = '2.0'", {"programs": without("swtpm")}, "tpm", "apt-get install swtpm"),
+        (
+            "share = [{ path = 'd', tag = 't' }]",
+            {"programs": without("virtiofsd")},
+            "share[0]",
+            "apt-get install qemu-system-common",
+        ),
+        ("share = [{ path = 'd', tag = 't', read_only = true }]", {}, "share[0].read_only", "9p"),
+    ],
+)
+def test_programs_and_firmware_that_are_missing_are_named(lines, facts, path, hint):
+    """With the package that has them."""
+    assert hint in refuse(lines, **facts)[f"vm.web.{path}"].hint
+
+
+def test_shares_of_a_process_need_shared_memory():
+    """So it is a memfd; one that somebody else runs needs no program."""
+    plan = plan_web("share = [{ path = 'd', tag = 't' }]")
+    assert (plan.memory.ram.backend.type, plan.memory.ram.backend.shared) == (
+        MemoryBackendType.MEMFD,
+        True,
+    )
+    assert plan_web("share = [{ socket = 's', tag = 't' }]").shares[0].program is None
