@@ -10,11 +10,12 @@ from uuid import UUID
 import attrs
 
 from qorch.errors import Problem
+from qorch.plan.taps import plan_tap
 from qorch.plan.values import MachinePlan, NicPlan
 from qorch.spec import DEFAULT_NETWORK, MachineSpec, NicSpec
 from qorch.units import Mac, Name
 from qorch_net.errors import NetError
-from qorch_net.plan import NetworkPlan, TapPlan, make_interface_name, pick_address
+from qorch_net.plan import NetworkPlan, make_interface_name, pick_address
 
 _OUI = "52:54:00"  # QEMU's
 
@@ -76,20 +77,18 @@ def plan_nics(
         if ip is not None:
             own.add((nic.network, ip))
         label = f"vm/{name}/{id_}"
-        yield NicPlan(
-            id=id_,
-            network=nic.network,
-            model=nic.model,
+        tap = plan_tap(
+            path,
+            nic,
+            network,
+            name=make_interface_name(owner, label, name),
+            label=label,
             mac=mac,
             ip=ip,
-            tap=TapPlan(
-                name=make_interface_name(owner, label, name),
-                owner=owner,
-                label=label,
-                bridge=network.bridge,
-                mtu=network.mtu,
-            ),
+            problems=problems,
         )
+        if tap is not None:
+            yield NicPlan(id=id_, network=nic.network, model=nic.model, mac=mac, ip=ip, tap=tap)
 
 
 def _make_mac(uuid: UUID, index: int, taken: Collection[Mac]) -> Mac:

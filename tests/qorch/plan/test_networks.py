@@ -9,7 +9,7 @@ from fake_host import NETWORK, plan_text
 from qorch.errors import InputError
 from qorch.plan import Defined
 from qorch_net.host import Link
-from qorch_net.plan import DhcpOption, Mode, Transport
+from qorch_net.plan import DhcpOption, MacvtapMode, Mode, Rate, Transport
 
 OFFICE = '[network.office]\nmode = "bridge"\nuplink = "eth0"\nbridge = "br0"\n'
 
@@ -110,6 +110,55 @@ def test_an_uplink_of_networkmanager_is_left_to_it():
     """The plan says so before anything is touched."""
     host = attrs.evolve(NETWORK, managers={"eth0": "NetworkManager"})
     assert "managed by NetworkManager" in refuse(OFFICE, network=host)["network.office"]
+
+
+def plan_tap(network, nic=""):
+    """The tap of a card on a network."""
+    card = f'[vm.web]\nkernel = "k"\n[[vm.web.nic]]\nnetwork = "n"\n{nic}\n'
+    (web,) = plan_text(f"[network.n]\n{network}\n{card}").machines.values()
+    (tap,) = web.taps
+    return tap
+
+
+def test_a_card_is_as_its_network_says_and_as_it_says_itself():
+    """Isolation, guards, size of frames, VLANs; limits in bytes."""
+    tap = plan_tap("isolated_guests = true\nantispoof = true\nmtu = 9000")
+    assert (tap.isolated, tap.antispoof, tap.mtu) == (True, True, 9000)
+    assert tap.guard.ips == tap.ips
+    tap = plan_tap("isolated_guests = true\nantispoof = true", "isolated = false\nlink = 'down'")
+    assert (tap.isolated, tap.antispoof, tap.up) == (False, True, False)
+    tap = plan_tap(
+        "", "rate_in = '8Mbit'\nrate_out = { rate = '80kbit', burst = '1KiB' }\nqueues = 2"
+    )
+    assert (tap.rate_in, tap.rate_out) == (Rate(rate=1_000_000), Rate(rate=10_000, burst=1024))
+    assert tap.queues == 2
+
+
+def test_a_card_is_in_the_vlans_that_it_asks_for():
+    """An access port or a trunk; else that of its network."""
+    aware = "mode = 'bridge'\nuplink = 'eth0'\nvlan_filtering = true\nvlan = 5"
+    assert plan_tap(aware).vlan == 5
+    assert plan_tap(aware, "vlan = 10").vlan == 10
+    tap = plan_tap(aware, "trunk = [10, 20]\nnative_vlan = 30")
+    assert (tap.vlan, tap.trunk, tap.native) == (None, (10, 20), 30)
+    problems = {
+        "vm.web.nic[0].vlan": ("mode = 'nat'", "vlan = 10"),
+        "vm.web.nic[0].trunk": ("mode = 'nat'", "trunk = [10]"),
+        "vm.web.nic[0]": (aware, "vlan = 4095"),
+    }
+    for path, (network, nic) in problems.items():
+        with pytest.raises(InputError) as caught:
+            plan_tap(network, nic)
+        assert [problem.path for problem in caught.value.problems] == [path]
+
+
+def test_a_card_on_a_macvtap_network_sits_on_the_uplink():
+    """Or on the uplink's sub-interface."""
+    tap = plan_tap("mode = 'macvtap'\nuplink = 'eth0'\nmacvtap = 'vepa'")
+    assert (tap.bridge, tap.uplink, tap.macvtap) == (None, "eth0", MacvtapMode.VEPA)
+    assert tap.mac.startswith("52:54:00")
+    assert plan_tap("mode = 'macvtap'\nuplink = 'eth0'\nvlan = 10").uplink == "eth0.10"
+    assert plan_tap("mode = 'tap'").bridge is None
 
 
 def test_a_network_that_is_up_is_not_rebuilt_under_its_machines():
