@@ -138,7 +138,7 @@ def check_disk(disk: DiskPlan, pools: Pools) -> None:
 
     QEMU's own locks refuse the first, too, but do not say who it is. Raises StorageError.
     """
-    if disk.read_only or not disk.path.exists():
+    if not disk.chain or disk.read_only or not disk.path.exists():
         return
     check_writable(disk.path)
     if not pools.may_have_dependents(disk.path):

@@ -47,9 +47,10 @@ class Pools:
         Raises MissingError; StorageError if several could be meant.
         """
         check_volume_name(name)
-        volumes = self[pool].find_volumes()
-        exact = [volume for volume in volumes if volume.name == name]
-        found = exact or [volume for volume in volumes if _stem(volume.name) == name]
+        exact = self[pool].find_volume(name)
+        if exact is not None:
+            return exact
+        found = [volume for volume in self[pool].find_volumes() if _stem(volume.name) == name]
         if not found:
             raise MissingError(f"there is no volume {name!r} in pool {pool}", "see qorch volume ls")
         if len(found) > 1:

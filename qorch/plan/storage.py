@@ -181,6 +181,16 @@ def plan_pools(
     }
 
 
+def name_volumes(
+    spec: Spec, state: StateDir, defined: Mapping[Name, PoolPlan]
+) -> Iterator[tuple[PoolPlan, str, ImageFormat]]:
+    """Where the document's own volumes lie: pool, name and format of each."""
+    pools = plan_pools(spec, state, defined=defined)
+    for name, volume in spec.volumes.items():
+        if (pool := pools.get(volume.pool)) is not None:
+            yield pool, name, volume.format or _default_format(pool)
+
+
 def _find_changed_pools(
     spec: Spec, pools: Mapping[Name, PoolPlan], defined: Defined
 ) -> Iterator[Problem]:

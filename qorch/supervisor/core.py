@@ -252,6 +252,8 @@ class Supervisor:
                 elif name in self._networks.defined:
                     await self._networks.remove(name, report)
             await self._networks.tidy(report)
+            if volumes:
+                await self.storage.remove_volumes(spec, report)
             self.storage.forget(spec.pools, report)
 
     # -- one machine ---------------------------------------------------------------------------

@@ -18,6 +18,7 @@ import trio
 
 from qorch.paths import StateDir
 from qorch.plan import Defined, DiskPlan, Plan
+from qorch.plan.storage import name_volumes
 from qorch.progress import Progress, Report, ignore
 from qorch.spec import DEFAULT_POOL, Spec
 from qorch.state import VERSION, PoolDefinition, Store
@@ -116,7 +117,9 @@ class Storage:
         pools, users = self.pools, self._users_of_paths()
 
         def show() -> dict[str, object]:
-            volume = pools.find_volume(pool, name)
+            found = pools.find_volume(pool, name)
+            listed = {volume.name: volume for volume in pools[pool].find_volumes()}
+            volume = listed.get(found.name, found)
             dependents = pools.find_dependents(volume.path)
             try:
                 chain = [str(image.path) for image in pools.find_chain(volume)]
@@ -286,9 +289,18 @@ class Storage:
         """Remove the volumes made for a machine. Raises StorageError if others build on one."""
         for disk in disks:
             if disk.pool is not None and disk.volume is not None:
-                pools = Pools.from_plans({**self.plans, Name(disk.pool.name): disk.pool}.values())
-                tell = from_thread("volume", disk.volume.name, report)
-                await _in_thread(_remove_planned, pools, disk.pool, disk.volume, tell)
+                await self._remove(disk.pool, disk.volume.name, disk.volume.format, report)
+
+    async def remove_volumes(self, spec: Spec, report: Report) -> None:
+        """Remove a document's own volumes, but for those that a machine has as a disk."""
+        users = self._users_of_paths()
+        for pool, name, image_format in name_volumes(spec, self.state, self._pools):
+            machines = users.get(pool.volume_path(name, image_format))
+            if machines:
+                message = f"stays: it is a disk of {', '.join(machines)}"
+                report(Progress("volume", name, message=message))
+            else:
+                await self._remove(pool, name, image_format, report)
 
     async def adopt(self, report: Report) -> None:
         """After a start: end what was killed in the middle."""
@@ -314,6 +326,13 @@ class Storage:
         else:
             self._store.write_pool(PoolDefinition(version=VERSION, plan=plan))
             self._pools[name] = plan
+
+    async def _remove(
+        self, pool: PoolPlan, name: str, image_format: ImageFormat, report: Report
+    ) -> None:
+        pools = Pools.from_plans({**self.plans, Name(pool.name): pool}.values())
+        tell = from_thread("volume", name, report)
+        await _in_thread(_remove_planned, pools, pool, name, image_format, tell)
 
     def _lock(self, pool: str, name: str) -> trio.Lock:
         return self._locks.setdefault((pool, name), trio.Lock())
@@ -417,14 +436,18 @@ async def _open_in_thread(manager: AbstractContextManager[T]) -> AsyncIterator[T
 
 
 def _remove_planned(
-    pools: Pools, pool: PoolPlan, plan: VolumePlan, report: Callable[[str], None]
+    pools: Pools,
+    pool: PoolPlan,
+    name: str,
+    image_format: ImageFormat,
+    report: Callable[[str], None],
 ) -> None:
-    """Remove a machine's own volume, unless others build on it: that is an error."""
-    path = pool.volume_path(plan.name, plan.format)
-    volume = Volume(name=path.name, path=path, format=plan.format, image=None, pool=pool.name)
+    """Remove a volume that a document asked for, unless others build on it: that is an error."""
+    path = pool.volume_path(name, image_format)
+    volume = Volume(name=path.name, path=path, format=image_format, image=None, pool=pool.name)
     if path.exists():
         pools.check_changeable(volume)
-    pools[pool.name].remove_volume(plan.name, plan.format, report=report)
+    pools[pool.name].remove_volume(name, image_format, report=report)
 
 
 def _tell_percent(name: str, report: Report) -> Callable[[float], None]:

@@ -62,6 +62,13 @@ class Pool(Protocol):
     def find_volumes(self) -> tuple[Volume, ...]:
         """List the volumes by name, without a process for each."""
 
+    def find_volume(self, name: str) -> Volume | None:
+        """The volume of exactly that name, as cheaply as it can be found; `None` if there is none.
+
+        It costs no process if the volume is ready for use. `ours` is not looked at: the verbs that
+        change a volume do that.
+        """
+
     def check_format(self, image_format: ImageFormat) -> None:
         """Refuse a format that volumes of this pool cannot have."""
 

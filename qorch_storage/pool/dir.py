@@ -89,6 +89,11 @@ class DirPool:
             _find_volume(self.name, self.path / name) for name in names if not name.startswith(".")
         )
 
+    def find_volume(self, name: str) -> Volume | None:
+        """The volume of exactly that file name."""
+        path = self.path / name
+        return _find_volume(self.name, path) if path.is_file() else None
+
     def ensure_volume(self, plan: VolumePlan, *, report: Report = ignore) -> Path:
         """Make a volume unless it exists, and return its path.
 

@@ -65,6 +65,16 @@ class Group:
             if lv.is_volume and self.kind.mine(lv) and not is_hidden(lv.name)
         )
 
+    def find_volume(self, name: str) -> Volume | None:
+        """An LV: by its device if it is active, and else as LVM knows it."""
+        check_lv_name(name, self.vg)
+        image = None if is_hidden(name) else find_image(self.path(name), ImageFormat.RAW)
+        if image is None:
+            return next((lv for lv in self.find_volumes() if lv.name == name), None)
+        return Volume(
+            name=name, path=image.path, format=ImageFormat.RAW, image=image, pool=self.pool
+        )
+
     def ensure(self, plan: VolumePlan, report: Report) -> Path:
         """Make an LV unless it is there; the one command that makes it tells whether it is."""
         check_raw(self.pool, plan.format)

@@ -67,6 +67,10 @@ class LvmPool:
         """List the LVs that are not thin ones, whoever made them."""
         return self.group.find_volumes()
 
+    def find_volume(self, name: str) -> Volume | None:
+        """The LV of exactly that name."""
+        return self.group.find_volume(name)
+
     def ensure_volume(self, plan: VolumePlan, *, report: Report = ignore) -> Path:
         """Make an LV unless it exists, at least as large as planned; LVM rounds sizes up."""
         return self.group.ensure(plan, report)

@@ -76,6 +76,10 @@ class ThinPool:
         """List the pool's thin LVs, whoever made them."""
         return self.group.find_volumes()
 
+    def find_volume(self, name: str) -> Volume | None:
+        """The LV of exactly that name."""
+        return self.group.find_volume(name)
+
     def ensure_volume(self, plan: VolumePlan, *, report: Report = ignore) -> Path:
         """Make a thin LV unless it exists, at least as large as planned."""
         return self.group.ensure(plan, report)

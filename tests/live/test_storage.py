@@ -24,6 +24,9 @@ WEB = """
     size = "2MiB"
     format = "raw"
 
+    [volume.spare]
+    size = "1MiB"
+
     [vm.web]
     memory = "64MiB"
     accel = "tcg"
@@ -102,6 +105,7 @@ def test_volumes_of_a_machine(qorch_host: Host, bios_disk: Path, tmp_path: Path)
     qorch_host.client.start_machine("web", report=lambda _line: None)
     qorch_host.down(text)
     assert not (tmp_path / "images" / "data.raw").exists()
+    assert ask(qorch_host, "volume", "ls") == []
     assert qorch_host.find_leftovers() == []
 
 
