@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import attrs
 
 from qorch.importxml.node import Node
@@ -10,7 +12,18 @@ from qorch.spec import CpuSpec, IothreadSpec
 from qorch.units import CpuSet, Value
 
 _RENAMED = {"pclmuldq": "pclmulqdq"}  # libvirt's names of flags that are not QEMU's
+_GONE = frozenset({"pconfig", "osxsave", "ospke", "cmt", "mbm-total", "mbm-local"})  # from QEMU
 _ON = {"force": True, "require": True, "optional": True, "disable": False, "forbid": False}
+_AMD = re.compile(r"EPYC|Opteron|Dhyana|athlon|phenom|qemu|kvm")
+_AMDS_ALONE = frozenset(
+    {"3dnow", "3dnowext", "cr8legacy", "extapic", "fma4", "fxsr-opt", "ibs", "lwp", "misalignsse"}
+    | {"mmxext", "nodeid-msr", "osvw", "perfctr-core", "perfctr-nb", "skinit", "sse4a", "svm"}
+    | {"tbm", "topoext", "wdt", "xop"}
+)
+_REMOVED = {  # flags that a model of QEMU's has and libvirt's has no longer
+    r"(Skylake|Cascadelake|Icelake)-.*": "mpx",
+    r"Icelake-.*": "intel-pt",
+}
 _MODES = {"custom", "host-passthrough", "host-model", "maximum"}
 _HYPERV = {  # libvirt's name: QEMU's, without hv-
     "relaxed": "relaxed",
@@ -56,8 +69,7 @@ def read_cpu(domain: Node) -> CpuSpec:
     flags = _Flags()
     cpu = domain.find("cpu")
     model = _model(cpu, flags, kvm=domain.get("type") != "qemu")
-    for feature in cpu.all("feature"):
-        flags.set(feature.word("name"), _ON.get(feature.word("policy") or "require"))
+    _own_flags(cpu, model, flags)
     _clock_flags(domain.find("clock"), flags)
     _feature_flags(domain.find("features"), flags)
     _panic_flags(domain.find("devices"), flags)
@@ -105,6 +117,21 @@ def _model(cpu: Node, flags: _Flags, *, kvm: bool) -> str:
     if mode and mode not in _MODES:
         cpu.note(f"there is no mode {mode!r}", "@mode")
     return named.text() or "qemu64"
+
+
+def _own_flags(cpu: Node, model: str, flags: _Flags) -> None:
+    """The flags that are asked for; an optional one where the model's maker has it."""
+    for feature in cpu.all("feature"):
+        name, policy = flag_name(feature.word("name")), feature.word("policy") or "require"
+        foreign = name in _AMDS_ALONE and not _AMD.match(model) and model not in ("host", "max")
+        value = _ON.get(policy) and not (policy == "optional" and foreign)
+        if name not in _GONE and policy in _ON:
+            flags.set(name, value)
+        elif value:
+            feature.note(f"QEMU has no flag {name!r}")
+    for pattern, name in _REMOVED.items():
+        if re.fullmatch(pattern, model) and name not in flags.flags:
+            flags.set(name, False)
 
 
 def _clock_flags(clock: Node, flags: _Flags) -> None:

@@ -240,7 +240,7 @@ def _sndbuf(node: Node) -> Size | None:
 def _rom(node: Node, *, virtio: bool) -> dict[str, Any]:
     """The ROM, which all of libvirt's cards have; virtio cards of qorch's do if it is said."""
     rom = node.find("rom")
-    if rom.on("enabled") is False:
+    if rom.on("enabled") is False or rom.get("file") == "":  # the old way to say it
         rom.skip()
         return {"rom": False}
     file = rom.get("file")

@@ -211,6 +211,4 @@ def _channel(node: Node, buses: Buses) -> ChannelSpec | None:
         name = "com.redhat.spice.0"
     if backend is None:
         return None
-    return ChannelSpec(
-        name=name or "org.qemu.channel", backend=backend, address=address_of(node, buses)
-    )
+    return ChannelSpec(name=name, backend=backend, address=address_of(node, buses))

@@ -57,8 +57,8 @@ class ParallelSpec:
 
 @attrs.frozen(kw_only=True)
 class ChannelSpec:
-    """`[[vm.NAME.channel]]`: a named port, `/dev/virtio-ports/NAME` in the guest."""
+    """`[[vm.NAME.channel]]`: a port, with a name `/dev/virtio-ports/NAME` in the guest."""
 
-    name: str
+    name: str | None = None
     backend: ChardevSpec = ChardevSpec()
     address: AddressSpec | None = None

@@ -31,7 +31,7 @@ class DeviceVirtserialport(Device):
     """`-device virtserialport`: a port with a name, `/dev/virtio-ports/NAME` in the guest."""
 
     chardev: str
-    name: str
+    name: str | None = None
 
     @property
     def driver(self) -> str:

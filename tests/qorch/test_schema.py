@@ -43,7 +43,7 @@ def test_documents_are_valid(validator, path):
         '[vm.a]\nmemory = "1 GIB"',
         '[vm.a]\naccel = "xen"',
         "[[vm.a.disk]]\ncolour = 3",
-        "[[vm.a.channel]]",
+        "[[vm.a.credential]]",
         "[vm.a]\nrng = 3",
         '[[vm.a.nic]]\nmac = "52:54:00"',
         '[vm.a.memory]\nsize = "1GiB"\nlocked = "yes"',

@@ -409,3 +409,24 @@ def test_what_has_no_counterpart_is_said_to(inside):
     """What cannot be carried over is named, and the rest is imported."""
     _, notes = import_machine(inside)
     assert notes
+
+
+@pytest.mark.parametrize(
+    ("model", "feature", "flags"),
+    [
+        ("core2duo", "<feature name='sse4a' policy='optional'/>", ["-sse4a"]),
+        ("core2duo", "<feature name='tm' policy='optional'/>", ["+tm"]),
+        ("EPYC", "<feature name='sse4a' policy='optional'/>", ["+sse4a"]),
+        ("Icelake-Server", "", ["-mpx", "-intel-pt"]),
+        ("Icelake-Server", "<feature name='mpx'/>", ["+mpx", "-intel-pt"]),
+        (
+            "Nehalem",
+            "<feature name='pclmuldq'/><feature name='cmt' policy='disable'/>",
+            ["+pclmulqdq"],
+        ),
+    ],
+)
+def test_flags_are_those_libvirt_takes(model, feature, flags):
+    """Optional flags are the maker's, removed ones off, renamed ones under QEMU's name."""
+    found, _ = import_machine(f"<cpu><model>{model}</model>{feature}</cpu>")
+    assert found["cpu"]["flags"] == flags
