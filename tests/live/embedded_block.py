@@ -1,0 +1,40 @@
+"""Not a test: a supervisor in its own process that dies at one step of something done to disks.
+
+embedded_block.py DIRECTORY NUMBER METHOD JSON-ARGUMENTS
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import trio
+
+import qorch
+from qorch.progress import Progress
+
+
+async def main(directory: str, number: int, method: str, arguments: list[Any]) -> None:
+    """Do it; die at the step of that number. What says how far a job is counts as one step."""
+    seen: list[str] = []
+
+    def report(progress: Progress) -> None:
+        step = progress.step.split(": ")[0] if "%" in progress.step else progress.step
+        if not step or (seen and seen[-1] == step):
+            return
+        seen.append(step)
+        print(len(seen), step, flush=True)  # noqa: T201
+        if len(seen) == number:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    async with qorch.open_supervisor(Path(directory)) as supervisor:
+        *words, options = arguments
+        await getattr(supervisor.block, method)(*words, **options, report=report)
+
+
+directory, number, method, text = sys.argv[1:]
+trio.run(main, directory, int(number), method, json.loads(text))
