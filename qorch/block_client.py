@@ -54,6 +54,30 @@ class BlockClient(NamedTuple):
         """Cut a disk off from the images it builds on."""
         self.client.follow("POST", _path(name, "disks", disk, "flatten"), {}, report)
 
+    def find_backups(self, name: str, directory: str) -> list[dict[str, Any]]:
+        """The complete backups of a machine in a directory (an absolute path), oldest first."""
+        path = _path(name, "backups") + f"?directory={quote(directory, safe='')}"
+        answer: list[dict[str, Any]] = self.client.ask("GET", path)
+        return answer
+
+    def create_backup(
+        self,
+        name: str,
+        directory: str,
+        *,
+        report: Report,
+        incremental: bool = False,
+        freeze: bool | None = None,
+    ) -> None:
+        """Copy a machine's disks into a directory, or what has changed since the last time."""
+        body = {"directory": directory, "incremental": incremental, "freeze": freeze}
+        self.client.follow("POST", _path(name, "backups"), body, report)
+
+    def restore_backup(self, name: str, directory: str, backup: str, *, report: Report) -> None:
+        """Give a stopped machine's disks what a backup holds."""
+        body = {"directory": directory, "backup_id": backup}
+        self.client.follow("POST", _path(name, "backups", "restore"), body, report)
+
     def find_jobs(self) -> list[dict[str, Any]]:
         """What is being done to the disks of running machines."""
         answer: list[dict[str, Any]] = self.client.ask("GET", "/v1/jobs")

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 import attrs
 
 from qorch.api.answer import Endpoint, Json
-from qorch.api.body import Field, read_fields, read_flag, read_text
+from qorch.api.body import Field, read_directory, read_fields, read_flag, read_text
 from qorch.api.names import find_name
+from qorch.errors import InputError, Problem
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -33,6 +35,10 @@ def read_maybe_text(value: object) -> str | None:
     return None if value is None else read_text(value)
 
 
+def _read_path(value: object) -> Path:
+    return Path(read_directory(value))
+
+
 def make_routes(block: Block, run_verb: RunVerb) -> list[tuple[str, str, Endpoint]]:
     """Method, path and endpoint of each request."""
     api = _Api(block, run_verb)
@@ -44,6 +50,9 @@ def make_routes(block: Block, run_verb: RunVerb) -> list[tuple[str, str, Endpoin
         ("POST", f"{machine}/snapshots/{{snapshot}}/revert", api.revert_snapshot),
         ("POST", f"{machine}/disks/{{disk}}/move", api.move_disk),
         ("POST", f"{machine}/disks/{{disk}}/flatten", api.flatten_disk),
+        ("GET", f"{machine}/backups", api.find_backups),
+        ("POST", f"{machine}/backups", api.create_backup),
+        ("POST", f"{machine}/backups/restore", api.restore_backup),
         ("GET", "/jobs", api.find_jobs),
         ("DELETE", f"{machine}/jobs", api.cancel_job),
     ]
@@ -81,6 +90,28 @@ class _Api:
 
     async def flatten_disk(self, request: Request) -> Response | Stream:
         return await self._run_on_disk(self.block.flatten_disk, request)
+
+    async def find_backups(self, request: Request) -> Response:
+        directory = request.query_params.get("directory", "")
+        try:
+            path = Path(read_directory(directory))
+        except ValueError as error:
+            raise InputError.from_problems([Problem("directory", str(error))]) from None
+        return Json(await self.block.find_backups(find_name(request), path))
+
+    async def create_backup(self, request: Request) -> Response | Stream:
+        fields = {
+            "directory": Field(_read_path),
+            "incremental": Field(read_flag, default=False),
+            "freeze": Field(read_maybe_flag, None),
+        }
+        verb = functools.partial(self.block.create_backup, find_name(request))
+        return self.run_verb(verb, **await read_fields(request, fields))
+
+    async def restore_backup(self, request: Request) -> Response | Stream:
+        fields = {"directory": Field(_read_path), "backup_id": Field(read_text)}
+        verb = functools.partial(self.block.restore_backup, find_name(request))
+        return self.run_verb(verb, **await read_fields(request, fields))
 
     async def find_jobs(self, _request: Request) -> Response:
         return Json(await self.block.find_jobs())

@@ -157,6 +157,25 @@ class Block(Protocol):
     async def flatten_disk(self, name: str, disk: str, *, report: Report) -> None:
         """Cut a disk off from what it builds on."""
 
+    async def find_backups(self, name: str, directory: Path) -> list[dict[str, object]]:
+        """List backups as `qorch backup ls --json` prints them."""
+
+    async def create_backup(
+        self,
+        name: str,
+        *,
+        report: Report,
+        directory: Path,
+        incremental: bool = False,
+        freeze: bool | None = None,
+    ) -> None:
+        """Make a backup."""
+
+    async def restore_backup(
+        self, name: str, *, report: Report, directory: Path, backup_id: str
+    ) -> None:
+        """Restore a backup."""
+
     async def find_jobs(self) -> list[dict[str, object]]:
         """List jobs as `qorch job ls --json` prints them."""
 

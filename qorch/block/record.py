@@ -20,6 +20,7 @@ from pathlib import Path
 
 import attrs
 
+from qorch.block.backup import BackupPlan
 from qorch.plan import DiskImages, MachinePlan
 from qorch_storage.plan import Backing, PoolPlan, VolumePlan
 
@@ -68,7 +69,6 @@ class Record:
     volumes: tuple[Volume, ...] = ()
     snapshots: tuple[Snapshot, ...] = ()
     current: str | None = None
-    backup: str | None = None
 
     @property
     def is_empty(self) -> bool:
@@ -180,7 +180,7 @@ class Journal:
     snapshot: Snapshot | None = None
     plan: MachinePlan | None = None
     thaw: bool = False
-    bitmap: str | None = None
+    backup: BackupPlan | None = None
 
     def at(self, step: Step) -> Journal:
         """The same, further on."""
@@ -200,7 +200,7 @@ def judge(journal: Journal, *, running: bool, tops: Mapping[str, Path], jobs: bo
     if journal.verb in {Verb.MERGE, Verb.FLATTEN}:  # what was begun cannot be taken back
         return Verdict.GO_ON
     if running and journal.verb not in {Verb.REVERT, Verb.RESTORE}:
-        if jobs:
+        if jobs and journal.step is not Step.MAKING:
             return Verdict.GO_ON
         done = journal.disks and all(
             tops.get(change.disk) == change.after.path for change in journal.disks

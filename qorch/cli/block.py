@@ -52,13 +52,17 @@ def list_snapshots(name: str, *, as_json: bool) -> None:
         [
             (
                 f"{row['branch']}{row['name']}{' *' if row['current'] else ''}",
-                time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(row["time"])),
+                _format_time(row["time"]),
                 _describe_state(row),
                 row["description"],
             )
             for row in rows
         ],
     )
+
+
+def _format_time(seconds: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
 
 
 def _describe_state(row: dict[str, Any]) -> str:
@@ -85,6 +89,61 @@ def remove_snapshot(name: str, snapshot: str) -> None:
     """Forget a snapshot; its images are merged into those that stay, while the guest runs on."""
     with Progress() as progress, open_client() as client:
         BlockClient(client).remove_snapshot(name, snapshot, report=progress)
+
+
+@click.group()
+def backup() -> None:
+    """Backups of a machine's disks into a directory."""
+
+
+_DIRECTORY = click.argument("directory", type=click.Path(file_okay=False, resolve_path=True))
+
+
+@backup.command("create")
+@name_argument
+@_DIRECTORY
+@click.option("--incremental", is_flag=True, help="Only what has changed since the last one there.")
+@click.option(
+    "--freeze/--no-freeze",
+    default=None,
+    help="Have the guest agent freeze the file systems, or fail; by default where one answers.",
+)
+def create_backup(name: str, directory: str, *, incremental: bool, freeze: bool | None) -> None:
+    """Copy all disks as they are at one moment, while the guest writes on."""
+    with Progress() as progress, open_client() as client:
+        BlockClient(client).create_backup(
+            name, directory, incremental=incremental, freeze=freeze, report=progress
+        )
+
+
+@backup.command("ls")
+@name_argument
+@_DIRECTORY
+@json_option
+def list_backups(name: str, directory: str, *, as_json: bool) -> None:
+    """List a machine's backups in a directory."""
+    with open_client() as client:
+        rows = BlockClient(client).find_backups(name, directory)
+    if as_json:
+        print_json(rows)
+        return
+    print_table(
+        ("backup", "time", "builds on", "disks"),
+        [
+            (row["id"], _format_time(row["time"]), row["parent"], " ".join(row["disks"]))
+            for row in rows
+        ],
+    )
+
+
+@backup.command("restore")
+@name_argument
+@_DIRECTORY
+@click.argument("backup")
+def restore_backup(name: str, directory: str, backup: str) -> None:
+    """Give a stopped machine's disks what a backup holds, in new volumes."""
+    with Progress() as progress, open_client() as client:
+        BlockClient(client).restore_backup(name, directory, backup, report=progress)
 
 
 @click.group()

@@ -9,6 +9,7 @@ import click
 _LATER = {  # groups of verbs and their modules: `qorch ls` does without
     "doctor": "qorch.cli.host",
     "gc": "qorch.cli.host",
+    "backup": "qorch.cli.block",
     "job": "qorch.cli.block",
     "network": "qorch.cli.networks",
     "pool": "qorch.cli.volumes",

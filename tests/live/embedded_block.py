@@ -33,6 +33,8 @@ async def main(directory: str, number: int, method: str, arguments: list[Any]) -
 
     async with qorch.open_supervisor(Path(directory)) as supervisor:
         *words, options = arguments
+        if "directory" in options:
+            options["directory"] = Path(options["directory"])
         await getattr(supervisor.block, method)(*words, **options, report=report)
 
 

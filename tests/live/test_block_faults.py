@@ -12,12 +12,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from writer import check_images, make_document, start_writing, stop_writing, verify
+from writer import (
+    check_images,
+    make_document,
+    read_records,
+    start_writing,
+    stop_writing,
+    verify,
+)
 
 from qorch.block_client import BlockClient
 from qorch.testing import Host
 
-pytestmark = pytest.mark.live
+pytestmark = [pytest.mark.live, pytest.mark.slow]
 
 POOL = """
     [pool.other]
@@ -164,3 +171,24 @@ def test_revert(qorch_host: Host, bios: Path) -> None:
         return steps
 
     assert at_each_step(do) >= 8
+
+
+@pytest.mark.parametrize("qemu", [False, True], ids=["supervisor", "qemu too"])
+def test_backup(qorch_host: Host, bios: Path, tmp_path: Path, qemu: bool) -> None:
+    """A backup is there as a whole, or not at all."""
+    newest = prepare(qorch_host, bios)
+    directory = tmp_path / "backups"
+    block = BlockClient(qorch_host.client)
+
+    def do(number: int) -> list[str]:
+        options = {"directory": str(directory)}
+        steps = kill_at(qorch_host, number, "create_backup", "web", options, qemu=qemu)
+        check(qorch_host, newest)
+        complete = [row["id"] for row in block.find_backups("web", str(directory))]
+        there = sorted(path.name for path in directory.iterdir()) if directory.is_dir() else []
+        assert there == complete
+        for id_ in complete:
+            assert read_records(directory / id_ / "disk1.qcow2", "qcow2", tmp_path) == newest
+        return steps
+
+    assert at_each_step(do) >= 6

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
 from typing import Protocol
 
 import attrs
@@ -21,7 +22,7 @@ from qorch.plan import DiskImages
 from qorch.progress import Progress, Report, ignore
 from qorch.qmp import MonitorLostError
 from qorch.spec import DEFAULT_POOL
-from qorch.supervisor.block import move, snapshots
+from qorch.supervisor.block import backup, move, snapshots
 from qorch.supervisor.block.images import remove_volumes
 from qorch.supervisor.block.records import Records
 from qorch.supervisor.block.resume import resume
@@ -134,6 +135,39 @@ class Block:
         if name not in pools:
             raise NotFoundError(f"there is no pool {name!r}", f"pools: {', '.join(sorted(pools))}")
         return pools[name]
+
+    # -- backups -------------------------------------------------------------------------------
+
+    async def find_backups(self, name: str, directory: Path) -> list[dict[str, object]]:
+        """The rows of `qorch backup ls`, oldest first."""
+        known = self._definitions.find(name)
+        found = await trio.to_thread.run_sync(backup.find_backups, directory, known)
+        return [
+            {key: value for key, value in attrs.asdict(item).items() if key != "version"}
+            for item in found
+        ]
+
+    async def create_backup(
+        self,
+        name: str,
+        *,
+        directory: Path,
+        incremental: bool = False,
+        freeze: bool | None = None,
+        report: Report = ignore,
+    ) -> None:
+        """Copy a machine's disks, or what has changed. Raises MachineError, StorageError."""
+        operation = functools.partial(
+            backup.create_backup, directory=directory, incremental=incremental, freeze=freeze
+        )
+        await self._do(name, f"backup to {directory}", operation, report)
+
+    async def restore_backup(
+        self, name: str, *, directory: Path, backup_id: str, report: Report = ignore
+    ) -> None:
+        """Give a stopped machine's disks what a backup holds. Raises MachineError, StorageError."""
+        operation = functools.partial(backup.restore_backup, directory=directory, id_=backup_id)
+        await self._do(name, f"restore {backup_id}", operation, report)
 
     # -- jobs ----------------------------------------------------------------------------------
 

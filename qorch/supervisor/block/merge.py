@@ -138,8 +138,8 @@ async def carry_bitmaps(work: Work, source: Node, target: str) -> None:
     for bitmap in node.bitmaps:
         if bitmap.recording and not bitmap.inconsistent:
             added = add_bitmap(target, bitmap.name, persistent=bitmap.persistent)
-            if await work.try_execute(added):
-                await work.execute(merge_bitmaps(target, bitmap.name, [(node.name, bitmap.name)]))
+            await work.try_execute(added)  # it may have one of that name: from before a snapshot
+            await work.execute(merge_bitmaps(target, bitmap.name, [(node.name, bitmap.name)]))
 
 
 async def _conclude(work: Work, journal: Journal, images: Images) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from qorch.block.jobs import make_job_id
 from qorch.block.record import DiskChange, Journal, Verb, Verdict, judge
+from qorch.supervisor.block.backup import end_backup, undo_backup
 from qorch.supervisor.block.finish import finish, undo
 from qorch.supervisor.block.freeze import thaw
 from qorch.supervisor.block.merge import find_images, merge_images, tidy
@@ -24,6 +25,8 @@ async def resume(work: Work, *, go_on: bool) -> None:
     match await _judge(work, journal, go_on=go_on):
         case Verdict.FINISH:
             await finish(work, journal)
+        case Verdict.UNDO if journal.verb is Verb.BACKUP:
+            await undo_backup(work, journal)
         case Verdict.UNDO:
             await undo(work, journal)
         case Verdict.GO_ON:
@@ -53,6 +56,8 @@ async def _go_on(work: Work, journal: Journal, *, go_on: bool) -> None:
             await stream_disk(work, journal)
         case Verb.FLATTEN:
             await end_stream(work, journal)
+        case Verb.BACKUP:
+            await end_backup(work, journal)
         case _:
             await undo(work, journal)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 
-from qorch.block.commands import as_action, snapshot, transaction
+from qorch.block.commands import add_bitmap, as_action, snapshot, transaction
 from qorch.block.record import DiskChange, Journal, Snapshot, Step, Verb, Volume
 from qorch.errors import InputError, MachineError, NotFoundError, Problem
 from qorch.supervisor.block.finish import finish
@@ -107,6 +107,11 @@ async def _switch(work: Work, journal: Journal, *, freeze: bool | None) -> Journ
         if node is None:
             raise MachineError(f"{work.name} has nothing in {change.disk}")
         overlay = await work.add_node(change.disk, change.after, graph)
+        actions += [
+            as_action(add_bitmap(overlay, bitmap.name, persistent=True))
+            for bitmap in node.bitmaps
+            if bitmap.recording and not bitmap.inconsistent
+        ]
         actions.append(as_action(snapshot(node.name, overlay)))
     async with open_frozen(work, journal, wanted=freeze) as frozen:
         work.step("switch to overlays")

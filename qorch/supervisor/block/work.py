@@ -15,7 +15,7 @@ from typing import TypeVar
 import attrs
 import trio
 
-from qorch.block.commands import Command
+from qorch.block.commands import Command, delete_node
 from qorch.block.graph import Graph
 from qorch.block.jobs import Job
 from qorch.block.nodes import make_node
@@ -160,7 +160,8 @@ class Work:
         for path in paths:
             if (node := graph.nodes.get(path)) is not None:
                 self.step(f"close {path.name}")
-                await self.try_execute(Command("blockdev-del", {"node-name": node.name}))
+                await self.try_execute(delete_node(node.name))
+                await self.try_execute(delete_node(f"{node.name}-file"))  # if it is one of its own
 
     async def put(self, tops: Mapping[str, Backing], record: Record) -> None:
         """Store where disks' data is now, in the record, the definition and for who adopts."""
