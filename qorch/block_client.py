@@ -50,6 +50,19 @@ class BlockClient(NamedTuple):
         body = {"pool": pool, "image_format": image_format}
         self.client.follow("POST", _path(name, "disks", disk, "move"), body, report)
 
+    def grow_disk(self, name: str, disk: str, *, size: int, report: Report) -> None:
+        """Make a disk `size` bytes large."""
+        self.client.follow("POST", _path(name, "disks", disk, "resize"), {"size": size}, report)
+
+    def limit_disk(self, name: str, disk: str, *, limits: dict[str, int], report: Report) -> None:
+        """Change what a running disk may do, by the names of `throttle` in vm.toml."""
+        body = {"limits": limits}
+        self.client.follow("POST", _path(name, "disks", disk, "throttle"), body, report)
+
+    def change_medium(self, name: str, disk: str, *, path: str | None, report: Report) -> None:
+        """Put an image (an absolute path) into a drive, or take out what is in it."""
+        self.client.follow("POST", _path(name, "disks", disk, "medium"), {"path": path}, report)
+
     def flatten_disk(self, name: str, disk: str, *, report: Report) -> None:
         """Cut a disk off from the images it builds on."""
         self.client.follow("POST", _path(name, "disks", disk, "flatten"), {}, report)

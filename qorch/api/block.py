@@ -13,6 +13,7 @@ import attrs
 from qorch.api.answer import Endpoint, Json
 from qorch.api.body import Field, read_directory, read_fields, read_flag, read_text
 from qorch.api.names import find_name
+from qorch.block.commands import LIMITS
 from qorch.errors import InputError, Problem
 
 if TYPE_CHECKING:
@@ -35,6 +36,27 @@ def read_maybe_text(value: object) -> str | None:
     return None if value is None else read_text(value)
 
 
+def _read_number(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ValueError("is not a whole number")  # noqa: TRY004  wrong input, not a wrong call
+    if not 0 <= value < 1 << 63:
+        raise ValueError("is no number of bytes or requests")
+    return value
+
+
+def _read_limits(value: object) -> dict[str, int]:
+    if not isinstance(value, dict):
+        raise ValueError("is not an object")  # noqa: TRY004
+    unknown = [key for key in value if key not in LIMITS]
+    if unknown:
+        raise ValueError(f"has the unknown limit {unknown[0]!r}; known are {', '.join(LIMITS)}")
+    return {key: _read_number(number) for key, number in value.items()}
+
+
+def _read_maybe_path(value: object) -> Path | None:
+    return None if value is None else _read_path(value)
+
+
 def _read_path(value: object) -> Path:
     return Path(read_directory(value))
 
@@ -50,6 +72,9 @@ def make_routes(block: Block, run_verb: RunVerb) -> list[tuple[str, str, Endpoin
         ("POST", f"{machine}/snapshots/{{snapshot}}/revert", api.revert_snapshot),
         ("POST", f"{machine}/disks/{{disk}}/move", api.move_disk),
         ("POST", f"{machine}/disks/{{disk}}/flatten", api.flatten_disk),
+        ("POST", f"{machine}/disks/{{disk}}/resize", api.grow_disk),
+        ("POST", f"{machine}/disks/{{disk}}/throttle", api.limit_disk),
+        ("POST", f"{machine}/disks/{{disk}}/medium", api.change_medium),
         ("GET", f"{machine}/backups", api.find_backups),
         ("POST", f"{machine}/backups", api.create_backup),
         ("POST", f"{machine}/backups/restore", api.restore_backup),
@@ -90,6 +115,17 @@ class _Api:
 
     async def flatten_disk(self, request: Request) -> Response | Stream:
         return await self._run_on_disk(self.block.flatten_disk, request)
+
+    async def grow_disk(self, request: Request) -> Response | Stream:
+        return await self._run_on_disk(self.block.grow_disk, request, size=Field(_read_number))
+
+    async def limit_disk(self, request: Request) -> Response | Stream:
+        return await self._run_on_disk(self.block.limit_disk, request, limits=Field(_read_limits))
+
+    async def change_medium(self, request: Request) -> Response | Stream:
+        return await self._run_on_disk(
+            self.block.change_medium, request, path=Field(_read_maybe_path, None)
+        )
 
     async def find_backups(self, request: Request) -> Response:
         directory = request.query_params.get("directory", "")

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterable
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from contextlib import AbstractAsyncContextManager, AbstractContextManager
     from pathlib import Path
 
@@ -153,6 +153,19 @@ class Block(Protocol):
         self, name: str, disk: str, *, report: Report, pool: str, image_format: str | None = None
     ) -> None:
         """Move a disk's data."""
+
+    async def grow_disk(self, name: str, disk: str, *, report: Report, size: int) -> None:
+        """Make a disk larger."""
+
+    async def limit_disk(
+        self, name: str, disk: str, *, report: Report, limits: Mapping[str, int]
+    ) -> None:
+        """Change what a disk may do."""
+
+    async def change_medium(
+        self, name: str, disk: str, *, report: Report, path: Path | None
+    ) -> None:
+        """Change what is in a drive."""
 
     async def flatten_disk(self, name: str, disk: str, *, report: Report) -> None:
         """Cut a disk off from what it builds on."""

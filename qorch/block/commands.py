@@ -187,3 +187,35 @@ def add_export(id_: str, node: str, *, name: str, bitmaps: Iterable[tuple[str, s
 def remove_export(id_: str) -> Command:
     """Serve it no longer, whoever is connected."""
     return _make("block-export-del", id=id_, mode="hard")
+
+
+_OLD_LIMITS = {  # ThrottleLimits' names, and those of block_set_io_throttle (qapi/block-core.json)
+    "bps_total": "bps",
+    "bps_read": "bps_rd",
+    "bps_write": "bps_wr",
+    "iops_total": "iops",
+    "iops_read": "iops_rd",
+    "iops_write": "iops_wr",
+}
+LIMITS = (
+    *_OLD_LIMITS,
+    *(f"{name}_max" for name in _OLD_LIMITS),
+    *(f"{name}_max_length" for name in _OLD_LIMITS),
+    "iops_size",
+)
+
+
+def set_group_limits(group: str, limits: Mapping[str, int]) -> Command:
+    """Give a throttle group other limits; what is not named has none."""
+    value = {name.replace("_", "-"): limits.get(name, 0) for name in _OLD_LIMITS}
+    value |= {name.replace("_", "-"): number for name, number in limits.items()}
+    return _make("qom-set", path=f"/objects/{group}", property="limits", value=value)
+
+
+def set_limits(device: str, limits: Mapping[str, int]) -> Command:
+    """Give a device that is in no throttle group limits of its own; what is not named has none."""
+    values = dict.fromkeys(_OLD_LIMITS.values(), 0)
+    for name, number in limits.items():
+        stem = next((stem for stem in _OLD_LIMITS if name.startswith(stem)), name)
+        values[_OLD_LIMITS.get(stem, stem) + name.removeprefix(stem)] = number
+    return Command("block_set_io_throttle", {"id": device, **values})

@@ -202,3 +202,48 @@ def flatten_disk(name: str, disk: str) -> None:
     """Copy what a running machine's DISK reads from the images below into its own."""
     with Progress() as progress, open_client() as client:
         BlockClient(client).flatten_disk(name, disk, report=progress)
+
+
+@click.command("set")
+@name_argument
+@_DISK
+@click.argument("settings", nargs=-1, required=True, metavar="KEY=VALUE...")
+def set_disk(name: str, disk: str, settings: tuple[str, ...]) -> None:
+    """Change a machine's DISK (disk0, …) while it runs: its size, or what it may do in a second.
+
+    KEY is size, or one of throttle's in vm.toml: iops_total, bps_total, bps_read, … Limits that are
+    not named are none, so that bps_total=0 lifts all.
+
+    Example: qorch set web disk0 iops_total=500 bps_write=20MB
+    """
+    values = dict(_read_setting(word) for word in settings)
+    size = values.pop("size", None)
+    with Progress() as progress, open_client() as client:
+        disks = BlockClient(client)
+        if size is not None:
+            disks.grow_disk(name, disk, size=size, report=progress)
+        if values:
+            disks.limit_disk(name, disk, limits=values, report=progress)
+
+
+def _read_setting(word: str) -> tuple[str, int]:
+    from qorch.units import Size
+
+    key, _, text = word.partition("=")
+    try:
+        return key, int(text) if text.isdecimal() else int(Size.from_text(text))
+    except ValueError as error:
+        raise click.BadParameter(f"{word!r}: {error}", param_hint="KEY=VALUE") from None
+
+
+@click.command("media")
+@name_argument
+@_DISK
+@click.argument("path", required=False, type=click.Path(exists=True, resolve_path=True))
+@click.option("--eject", is_flag=True, help="Only take out what is in it.")
+def change_medium(name: str, disk: str, path: str | None, *, eject: bool) -> None:
+    """Put the image PATH into a machine's cdrom or floppy drive DISK, or take out what is in it."""
+    if eject is (path is not None):
+        raise click.UsageError("give either a PATH or --eject")
+    with Progress() as progress, open_client() as client:
+        BlockClient(client).change_medium(name, disk, path=path, report=progress)

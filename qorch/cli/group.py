@@ -12,7 +12,9 @@ _LATER = {  # groups of verbs and their modules: `qorch ls` does without
     "backup": "qorch.cli.block",
     "job": "qorch.cli.block",
     "network": "qorch.cli.networks",
+    "media": "qorch.cli.block:change_medium",
     "pool": "qorch.cli.volumes",
+    "set": "qorch.cli.block:set_disk",
     "snapshot": "qorch.cli.block",
     "volume": "qorch.cli.volumes",
 }
@@ -28,5 +30,6 @@ class Verbs(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """One verb, or group of verbs."""
         if cmd_name in _LATER and cmd_name not in self.commands:
-            self.add_command(getattr(importlib.import_module(_LATER[cmd_name]), cmd_name))
+            module, _, other = _LATER[cmd_name].partition(":")
+            self.add_command(getattr(importlib.import_module(module), other or cmd_name))
         return super().get_command(ctx, cmd_name)

@@ -22,7 +22,7 @@ from qorch.plan import DiskImages
 from qorch.progress import Progress, Report, ignore
 from qorch.qmp import MonitorLostError
 from qorch.spec import DEFAULT_POOL
-from qorch.supervisor.block import backup, move, snapshots
+from qorch.supervisor.block import backup, move, settings, snapshots
 from qorch.supervisor.block.images import remove_volumes
 from qorch.supervisor.block.records import Records
 from qorch.supervisor.block.resume import resume
@@ -124,6 +124,25 @@ class Block:
         make_pool(place).check_format(kind)
         operation = functools.partial(move.move_disk, disk=disk, pool=place, image_format=kind)
         await self._do(name, f"move {disk}", operation, report)
+
+    async def grow_disk(self, name: str, disk: str, *, size: int, report: Report = ignore) -> None:
+        """Make a disk larger; a guest that runs is told. Raises InputError, StorageError."""
+        operation = functools.partial(settings.grow_disk, disk=disk, size=size)
+        await self._do(name, f"resize {disk}", operation, report)
+
+    async def limit_disk(
+        self, name: str, disk: str, *, limits: Mapping[str, int], report: Report = ignore
+    ) -> None:
+        """Change what a running disk may do, by the names of `throttle`. Raises MachineError."""
+        operation = functools.partial(settings.limit_disk, disk=disk, limits=limits)
+        await self._do(name, f"limit {disk}", operation, report)
+
+    async def change_medium(
+        self, name: str, disk: str, *, path: Path | None, report: Report = ignore
+    ) -> None:
+        """Put an image into a drive, or take out what is in it. Raises InputError, MachineError."""
+        operation = functools.partial(settings.change_medium, disk=disk, path=path)
+        await self._do(name, f"change medium of {disk}", operation, report)
 
     async def flatten_disk(self, name: str, disk: str, *, report: Report = ignore) -> None:
         """Cut a disk off from the images it builds on. Raises MachineError, StorageError."""

@@ -8,12 +8,10 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 
-import attrs
-
 from qorch.block.record import Volume
 from qorch_storage.errors import StorageError
 from qorch_storage.image import find_chain, find_image
-from qorch_storage.plan import Backing, ImageFormat
+from qorch_storage.plan import Backing, PoolPlan
 from qorch_storage.pool import make_pool
 from qorch_storage.run import run
 
@@ -99,11 +97,19 @@ def find_free(path: Path) -> int:
     return status.f_bavail * status.f_frsize
 
 
-def with_size(volume: Volume, size: int) -> Volume:
-    """The volume with another size."""
-    return attrs.evolve(volume, volume=attrs.evolve(volume.volume, size=size))
+def grow_image(image: Backing, pools: Iterable[PoolPlan], size: int, tell: Tell) -> int:
+    """Make an image that no QEMU grows larger, and return its size then: LVM rounds up.
 
-
-def supports_backing(image: Backing) -> bool:
-    """Whether an image can build on another one."""
-    return image.format in {ImageFormat.QCOW2, ImageFormat.QED, ImageFormat.VMDK}
+    Raises StorageError.
+    """
+    if not is_device(image.path):
+        tell(f"resize {image.path.name}")
+        run(["qemu-img", "resize", "-q", "-f", str(image.format), str(image.path), str(size)])
+        return size
+    for plan in pools:
+        pool = make_pool(plan)
+        for volume in pool.find_volumes() if plan.path == image.path.parent else ():
+            if volume.path == image.path:
+                pool.resize_volume(volume, size, report=tell)
+                return read_size(image)
+    raise StorageError(f"{image.path} lies in no pool that is known", "resize it yourself first")

@@ -172,12 +172,24 @@ class Work:
         self.step("write record")
         self.records.write(self.name, record)
         self.record = record
+        self._change_plans(self._with_images)
+
+    def put_medium(self, disk: str, image: Backing | None) -> None:
+        """Store what is in a drive now."""
+        chain = (image,) if image is not None else ()
+
+        def change(plan: MachinePlan) -> MachinePlan:
+            disks = (attrs.evolve(d, chain=chain) if d.id == disk else d for d in plan.disks)
+            return attrs.evolve(plan, disks=tuple(disks))
+
+        self._change_plans(change)
+
+    def _change_plans(self, change: Callable[[MachinePlan], MachinePlan]) -> None:
         self.step("write definition")
         definition = self.definitions[self.name]
-        plan = self._with_images(definition.plan)
-        self.definitions.put(self.name, attrs.evolve(definition, plan=plan))
+        self.definitions.put(self.name, attrs.evolve(definition, plan=change(definition.plan)))
         if (machine := self.machine) is not None:
-            machine.plan = self._with_images(machine.plan)
+            machine.plan = change(machine.plan)
             self.machines.note_plan(machine)
 
     def _with_images(self, plan: MachinePlan) -> MachinePlan:

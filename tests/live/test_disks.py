@@ -1,0 +1,163 @@
+"""Disks that are moved, grown and limited while their guest writes all the time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from writer import (
+    ask_written,
+    check_images,
+    make_document,
+    start_writing,
+    stop_writing,
+    verify,
+    wait_written,
+)
+
+from qorch.block_client import BlockClient
+from qorch.client import ClientError
+from qorch.testing import Host
+
+pytestmark = pytest.mark.live
+
+POOL = """
+    [pool.other]
+    path = "{path}"
+"""
+
+
+def ignore(_line: object) -> None:
+    """Take no notice of progress."""
+
+
+@pytest.fixture
+def text(qorch_host: Host, bios: Path) -> str:
+    """A machine whose guest writes, and a second pool."""
+    return make_document(bios) + POOL.format(path=qorch_host.directory / "other")
+
+
+def test_moved_there_and_back(qorch_host: Host, text: str) -> None:
+    """A disk goes to another pool as raw, and back as qcow2; the guest loses nothing."""
+    qorch_host.up(text)
+    web, block, client = (
+        qorch_host.machine("web"),
+        BlockClient(qorch_host.client),
+        qorch_host.client,
+    )
+    start_writing(web)
+    block.move_disk("web", "disk1", pool="other", image_format="raw", report=ignore)
+    moved = qorch_host.directory / "other" / "web-disk1.raw"
+    assert web.show()["disks"][1]["path"] == str(moved)
+    assert [path.name for path in qorch_host.state.default_pool.iterdir()] == ["web-disk0.qcow2"]
+    wait_written(web)
+    qorch_host.kill_supervisor()  # whoever adopts knows where the disk is
+    assert web.show()["disks"][1]["path"] == str(moved)
+    assert {change["action"] for change in qorch_host.plan(text)} == {"none"}
+    block.move_disk("web", "disk1", pool="default", report=ignore)
+    assert not moved.exists()
+    wait_written(web)
+    end = stop_writing(web)
+    assert set(verify(web).values()) == {end}
+    client.kill_machine("web", report=ignore)
+    block.move_disk("web", "disk1", pool="other", report=ignore)  # offline
+    client.start_machine("web", report=ignore, wait=180)
+    assert set(verify(web).values()) == {end}
+
+
+def test_moved_with_a_snapshot(qorch_host: Host, text: str) -> None:
+    """What a snapshot needs stays where it is, and can be gone back to."""
+    qorch_host.up(text)
+    web, block = qorch_host.machine("web"), BlockClient(qorch_host.client)
+    start_writing(web)
+    first = stop_writing(web)
+    block.create_snapshot("web", "s1", report=ignore)
+    start_writing(web)
+    second = stop_writing(web)
+    block.move_disk("web", "disk0", pool="other", report=ignore)
+    assert set(verify(web).values()) == {second}
+    block.revert_snapshot("web", "s1", report=ignore)
+    web.wait_console("^GUEST-UP")
+    assert set(verify(web).values()) == {first}
+    block.remove_snapshot("web", "s1", report=ignore)
+    assert set(verify(web).values()) == {first}
+
+
+def test_flattened(qorch_host: Host, text: str) -> None:
+    """A disk that is cut off from its base needs it no longer, also after a restart."""
+    qorch_host.up(text)
+    web, block, client = (
+        qorch_host.machine("web"),
+        BlockClient(qorch_host.client),
+        qorch_host.client,
+    )
+    start_writing(web)
+    block.flatten_disk("web", "disk0", report=ignore)
+    assert web.show()["disks"][0]["backing"] == []
+    end = stop_writing(web)
+    client.kill_machine("web", report=ignore)
+    check_images(Path(web.show()["disks"][0]["path"]))
+    client.start_machine("web", report=ignore, wait=180)
+    assert set(verify(web).values()) == {end}
+
+
+def test_cancelled(qorch_host: Host, text: str) -> None:
+    """A move that is cancelled leaves the disk where it was, and nothing where it was to go."""
+    qorch_host.up(text)
+    web, block = qorch_host.machine("web"), BlockClient(qorch_host.client)
+    start_writing(web)
+    before = web.show()["disks"][1]["path"]
+
+    def cancel(line: dict[str, str]) -> None:
+        if line.get("step", "").startswith("copy web-disk1"):
+            with qorch_host.client.__class__(qorch_host.state, start=False) as other:
+                while not BlockClient(other).find_jobs():
+                    pass
+                BlockClient(other).cancel_job("web")
+
+    with pytest.raises(ClientError, match="cancelled"):
+        block.move_disk("web", "disk1", pool="other", report=cancel)
+    assert web.show()["disks"][1]["path"] == before
+    assert list((qorch_host.directory / "other").iterdir()) == []
+    assert block.find_jobs() == []
+    end = stop_writing(web)
+    assert set(verify(web).values()) == {end}
+
+
+def test_grown(qorch_host: Host, tiny: Path) -> None:
+    """A Linux guest sees its disk grow while it runs; doing it again changes nothing."""
+    append = (tiny / "cmdline").read_text().strip()
+    qorch_host.up(
+        f"""
+        [vm.web]
+        kernel = "{tiny}/vmlinuz"
+        initrd = "{tiny}/initrd.gz"
+        append = "{append}"
+        accel = "tcg"
+        ready = {{ console = "^GUEST-UP" }}
+
+        [[vm.web.disk]]
+        size = "32MiB"
+        """
+    )
+    web, block = qorch_host.machine("web"), BlockClient(qorch_host.client)
+    for _ in range(2):
+        done = qorch_host.qorch("set", "web", "disk0", "size=48MiB")
+        assert done.returncode == 0, done.stderr
+    web.type("cat /sys/block/vda/size\n")
+    web.wait_console("^98304")
+    with pytest.raises(ClientError, match="only grow"):
+        block.grow_disk("web", "disk0", size=16 << 20, report=ignore)
+
+
+def test_limited(qorch_host: Host, text: str) -> None:
+    """A disk is as slow as it is told to be, and as fast again when it may."""
+    qorch_host.up(text)
+    web, block = qorch_host.machine("web"), BlockClient(qorch_host.client)
+    start_writing(web)
+    block.limit_disk("web", "disk1", limits={"iops_total": 1}, report=ignore)
+    slow = ask_written(web)
+    block.limit_disk("web", "disk1", limits={}, report=ignore)
+    assert wait_written(web) > slow
+    end = stop_writing(web)
+    assert set(verify(web).values()) == {end}
