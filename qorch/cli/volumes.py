@@ -2,96 +2,39 @@
 
 from __future__ import annotations
 
-import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import Any
 
 import click
 
 from qorch.cli.block import flatten_disk, move_disk
+from qorch.cli.errors import for_each
 from qorch.cli.options import json_option, open_client
-from qorch.cli.output import Progress, format_size, print_json, print_table
+from qorch.cli.output import Progress, print_json, print_table
+from qorch.cli.volume_options import (
+    FORMAT,
+    PATH,
+    SIZE,
+    VOLUME,
+    absolute,
+    compress_option,
+    creation_options,
+    format_option,
+    guess_format,
+    new_argument,
+    read_creation,
+    source_passphrase_option,
+    volume_argument,
+)
+from qorch.cli.volume_output import (
+    describe_overcommit,
+    draw_tree,
+    make_cells,
+    print_details,
+    write_sparse,
+)
 from qorch.storage_client import StorageClient
-
-DEFAULT_POOL = "default"
-_FORMATS = ("raw", "qcow2", "vmdk", "vdi", "qed", "luks")
-_SUFFIXES = {".iso": "raw"} | {f".{form}": form for form in _FORMATS}
-_BLOCK = 1 << 16  # bytes: so many zeroes become a hole in a file
-
-F = TypeVar("F", bound=Callable[..., Any])
-
-
-class VolumeName(click.ParamType):  # type: ignore[type-arg,unused-ignore]
-    """`NAME`, or `POOL/NAME`."""
-
-    name = "volume"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[str, str]:
-        """Split it; a name with more slashes is none."""
-        if isinstance(value, tuple):
-            return value
-        pool, slash, name = str(value).partition("/")
-        pool, name = (pool, name) if slash else (DEFAULT_POOL, pool)
-        if not pool or not name or "/" in name:
-            self.fail(f"{value!r} is not a volume: write NAME or POOL/NAME", param, ctx)
-        return pool, name
-
-
-class ByteSize(click.ParamType):  # type: ignore[type-arg,unused-ignore]
-    """A size with a unit: `10GiB`."""
-
-    name = "size"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Read it; a usage error says what is wrong."""
-        from qorch.units import Size
-
-        try:
-            return int(Size.from_text(value))
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
-
-
-VOLUME, SIZE = VolumeName(), ByteSize()
-FORMAT = click.Choice(_FORMATS)
-PATH = click.Path(path_type=Path, resolve_path=False)
-
-volume_argument = click.argument("volume", type=VOLUME)
-new_argument = click.argument("new", type=VOLUME)
-format_option = click.option("--format", "form", type=FORMAT, help="The format of the new volume.")
-passphrase_option = click.option(
-    "--passphrase-file", type=PATH, help="Encrypt it (LUKS) with the passphrase in this file."
-)
-source_passphrase_option = click.option(
-    "--source-passphrase-file", type=PATH, help="The passphrase of what is copied, if it has one."
-)
-compress_option = click.option("--compress", is_flag=True, help="Pack the data; only qcow2.")
-
-
-def creation_options(command: F) -> F:
-    """Options of volumes that are made."""
-    for option in reversed(
-        (
-            format_option,
-            click.option(
-                "--preallocation",
-                type=click.Choice(("off", "metadata", "falloc", "full")),
-                default="off",
-                show_default=True,
-                help="How much of it gets its place at once.",
-            ),
-            click.option("--cluster-size", type=SIZE, help="Of qcow2 and qed."),
-            click.option("--compression", type=click.Choice(("zlib", "zstd")), help="Of qcow2."),
-            click.option("--lazy-refcounts", is_flag=True, help="Of qcow2: faster, less safe."),
-            passphrase_option,
-        )
-    ):
-        command = option(command)
-    return command
 
 
 @click.group()
@@ -109,7 +52,10 @@ def list_pools(*, as_json: bool) -> None:
         print_json(rows)
         return
     keys = ("name", "type", "path", "volumes", "capacity", "allocation", "free", "promised")
-    print_table((*keys, "note"), [[*_cells(row, keys), row["error"] or _warn(row)] for row in rows])
+    print_table(
+        (*keys, "note"),
+        [[*make_cells(row, keys), row["error"] or describe_overcommit(row)] for row in rows],
+    )
 
 
 @pool.command("show")
@@ -118,7 +64,7 @@ def list_pools(*, as_json: bool) -> None:
 def show_pool(name: str, *, as_json: bool) -> None:
     """Show everything about one pool."""
     with open_client() as client:
-        _show(StorageClient(client).show_pool(name), as_json=as_json)
+        print_details(StorageClient(client).show_pool(name), as_json=as_json)
 
 
 @click.group()
@@ -137,7 +83,7 @@ def list_volumes(pool: str | None, *, as_json: bool) -> None:
         print_json(rows)
         return
     keys = ("pool", "name", "format", "size", "allocation", "backing", "machines", "problem")
-    print_table(keys, [_cells(row, keys) for row in rows])
+    print_table(keys, [make_cells(row, keys) for row in rows])
 
 
 @volume.command("show")
@@ -146,7 +92,7 @@ def list_volumes(pool: str | None, *, as_json: bool) -> None:
 def show_volume(volume: tuple[str, str], *, as_json: bool) -> None:
     """Show a volume: what it builds on, what builds on it, who has it open."""
     with open_client() as client:
-        _show(StorageClient(client).show_volume(*volume), as_json=as_json)
+        print_details(StorageClient(client).show_volume(*volume), as_json=as_json)
 
 
 @volume.command("tree")
@@ -158,7 +104,7 @@ def show_tree(*, as_json: bool) -> None:
     if as_json:
         print_json(nodes)
         return
-    for line in _draw(nodes):
+    for line in draw_tree(nodes):
         print(line)
 
 
@@ -183,10 +129,10 @@ def create_volume(
         StorageClient(client).create(
             *volume,
             size=size,
-            backing=_absolute(backing),
+            backing=absolute(backing),
             backing_format=backing_format,
             report=progress,
-            **_creation(options),
+            **read_creation(options),
         )
 
 
@@ -263,7 +209,7 @@ def import_volume(
     **options: Any,
 ) -> None:
     """Make a volume of the image FILE, or of standard input if it is `-`."""
-    form = source_format or _guess(file, "--source-format")
+    form = source_format or guess_format(file, "--source-format")
     if file == "-":
         query = {"source_format": form}
         if options["form"]:
@@ -274,11 +220,11 @@ def import_volume(
     _act(
         volume,
         "import",
-        path=_absolute(Path(file)),
+        path=absolute(Path(file)),
         source_format=form,
         compress=compress,
-        source_passphrase_file=_absolute(source_passphrase_file),
-        **_creation(options),
+        source_passphrase_file=absolute(source_passphrase_file),
+        **read_creation(options),
     )
 
 
@@ -297,7 +243,7 @@ def export_volume(
     compress: bool,
 ) -> None:
     """Write a volume, and all it builds on, to the new image FILE, or to standard output as `-`."""
-    form = form or _guess(file, "--format")
+    form = form or guess_format(file, "--format")
     if file == "-":
         query = {"format": form, "compress": "true" if compress else "false"}
         with open_client() as client, StorageClient(client).open_download(*volume, **query) as data:
@@ -306,10 +252,10 @@ def export_volume(
     _act(
         volume,
         "export",
-        path=_absolute(Path(file)),
+        path=absolute(Path(file)),
         image_format=form,
         compress=compress,
-        passphrase_file=_absolute(passphrase_file),
+        passphrase_file=absolute(passphrase_file),
     )
 
 
@@ -324,7 +270,7 @@ def check_volume(
     """Check a volume's own records; exit status 1 if something is wrong with them."""
     with open_client() as client:
         found = StorageClient(client).check(
-            *volume, repair=repair, passphrase_file=_absolute(passphrase_file)
+            *volume, repair=repair, passphrase_file=absolute(passphrase_file)
         )
     if as_json:
         print_json(found)
@@ -354,8 +300,6 @@ def wipe_volume(volume: tuple[str, str]) -> None:
 @click.argument("volumes", nargs=-1, required=True, type=VOLUME, metavar="VOLUME...")
 def remove_volumes(volumes: tuple[tuple[str, str], ...]) -> None:
     """Remove volumes. Their data is lost."""
-    from qorch.cli.errors import for_each
-
     with Progress() as progress, open_client() as client:
         storage = StorageClient(client)
 
@@ -364,29 +308,6 @@ def remove_volumes(volumes: tuple[tuple[str, str], ...]) -> None:
             storage.remove(pool, name, report=progress)
 
         for_each(("/".join(volume) for volume in volumes), remove)
-
-
-def write_sparse(file: IO[bytes], pieces: Iterable[bytes]) -> None:
-    """Write to a file with holes for zeroes; to a pipe or terminal, everything."""
-    end = 0
-    seekable = file.seekable() and not _appends(file)
-    for piece in pieces:
-        for start in range(0, len(piece), _BLOCK):
-            block = piece[start : start + _BLOCK]
-            if seekable and not any(block):
-                file.seek(len(block), os.SEEK_CUR)
-            else:
-                file.write(block)
-        end += len(piece)
-    file.flush()
-    if seekable:
-        os.truncate(file.fileno(), file.tell())
-
-
-def _appends(file: IO[bytes]) -> bool:
-    import fcntl
-
-    return bool(fcntl.fcntl(file.fileno(), fcntl.F_GETFL) & os.O_APPEND)
 
 
 def _act(volume: tuple[str, str], verb: str, **options: Any) -> None:
@@ -411,68 +332,9 @@ def _copy(
         to=to,
         mode=mode,
         compress=compress,
-        source_passphrase_file=_absolute(source_passphrase_file),
-        **_creation(options),
+        source_passphrase_file=absolute(source_passphrase_file),
+        **read_creation(options),
     )
-
-
-def _creation(options: dict[str, Any]) -> dict[str, Any]:
-    """The options of `creation_options` as the API has them."""
-    passphrase_file = _absolute(options.pop("passphrase_file"))
-    return {"format": options.pop("form"), "passphrase_file": passphrase_file, **options}
-
-
-def _absolute(path: Path | None) -> str | None:
-    return None if path is None else str(path.absolute())
-
-
-def _guess(file: str, option: str) -> str:
-    form = _SUFFIXES.get(Path(file).suffix.lower())
-    if form is None:
-        name = "standard input or output" if file == "-" else file
-        raise click.UsageError(f"{name} may be of any format: give {option}")
-    return form
-
-
-def _cells(row: dict[str, Any], keys: Iterable[str]) -> list[object]:
-    sizes = {"capacity", "allocation", "free", "promised", "size"}
-    cells: list[object] = []
-    for key in keys:
-        value = row.get(key)
-        if key in sizes and value is not None:
-            value = format_size(value)
-        cells.append(" ".join(value) if isinstance(value, list) else value)
-    return cells
-
-
-def _warn(row: dict[str, Any]) -> str:
-    over = row["type"] == "lvm-thin" and (row["overcommit"] or 0) > 1
-    return f"{row['overcommit']:.4g} times promised" if over else ""
-
-
-def _show(details: dict[str, Any], *, as_json: bool) -> None:
-    if as_json:
-        print_json(details)
-        return
-    for key, value in details.items():
-        (cell,) = _cells({key: value}, [key]) if not _is_table(value) else [""]
-        print(f"{key + ':':17} {'' if cell is None else cell}".rstrip())
-        for item in value if _is_table(value) else ():
-            print(" " * 18 + " ".join(f"{k}={v}" for k, v in item.items() if v is not None))
-
-
-def _is_table(value: object) -> bool:
-    return isinstance(value, list) and bool(value) and isinstance(value[0], dict)
-
-
-def _draw(nodes: list[dict[str, Any]], before: str | None = None) -> Iterator[str]:
-    for index, node in enumerate(nodes):
-        last = index == len(nodes) - 1
-        mark = "" if before is None else before + ("└─ " if last else "├─ ")
-        below = "" if before is None else before + ("   " if last else "│  ")
-        name = f"{node['pool']}/{node['name']}" if node["name"] else f"{node['path']} (in no pool)"
-        yield mark + name
-        yield from _draw(node["children"], below)
 
 
 volume.add_command(move_disk)

@@ -6,10 +6,9 @@ turns, verbs on several go on side by side.
 
 from __future__ import annotations
 
-import functools
 import os
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -23,6 +22,7 @@ from qorch.progress import Progress, Report, ignore
 from qorch.spec import DEFAULT_POOL, Spec
 from qorch.state import VERSION, PoolDefinition, Store
 from qorch.supervisor.definitions import Definitions
+from qorch.supervisor.storage_streams import Download, Upload, in_thread, open_in_thread
 from qorch.supervisor.storage_views import make_node, make_pool_row, make_volume_row
 from qorch.supervisor.tasks import from_thread
 from qorch.units import Name
@@ -34,10 +34,8 @@ from qorch_storage.copies import (
     import_image,
     open_export,
     open_import,
-    write_piece,
 )
 from qorch_storage.errors import StorageError
-from qorch_storage.files import NewFile
 from qorch_storage.info import Volume
 from qorch_storage.locks import find_holders
 from qorch_storage.plan import ImageFormat, PoolPlan, VolumePlan
@@ -85,14 +83,14 @@ class Storage:
         """The rows of `qorch pool ls`, by name."""
         pools = self.pools
         return [
-            await _in_thread(make_pool_row, plan, pools[name])
+            await in_thread(make_pool_row, plan, pools[name])
             for name, plan in sorted(self.plans.items())
         ]
 
     async def show_pool(self, name: str) -> dict[str, object]:
         """One pool, with the machines that have disks in it. Raises MissingError."""
         pool = self.pools[name]
-        row = await _in_thread(make_pool_row, self.plans[Name(name)], pool)
+        row = await in_thread(make_pool_row, self.plans[Name(name)], pool)
         return {**row, "machines": sorted(self._users_of_pool(name))}
 
     async def find_volumes(self, pool: str | None = None) -> list[dict[str, object]]:
@@ -103,7 +101,7 @@ class Storage:
         rows: list[dict[str, object]] = []
         for name in names:
             try:
-                volumes = await _in_thread(pools[name].find_volumes)
+                volumes = await in_thread(pools[name].find_volumes)
             except StorageError as error:
                 if pool is not None:
                     raise
@@ -132,11 +130,11 @@ class Storage:
                 "holders": [attrs.asdict(holder) for holder in find_holders(volume.path)],
             }
 
-        return await _in_thread(show)
+        return await in_thread(show)
 
     async def find_tree(self) -> list[dict[str, object]]:
         """What builds on what, over all pools: `{path, pool, name, children}` each."""
-        volumes = await _in_thread(self.pools.find_volumes)
+        volumes = await in_thread(self.pools.find_volumes)
         return [make_node(node) for node in make_tree(volumes)]
 
     # -- verbs ---------------------------------------------------------------------------------
@@ -223,7 +221,7 @@ class Storage:
             return check_volume(volume, repair=repair, passphrase_file=passphrase_file)
 
         async with self._lock(pool, name):
-            return await _in_thread(act)
+            return await in_thread(act)
 
     async def rename(self, pool: str, name: str, *, new: str, report: Report = ignore) -> None:
         """Give a volume another name; refused if a machine has it as a disk."""
@@ -247,9 +245,9 @@ class Storage:
     ) -> AsyncIterator[Download]:
         """A volume's export, to be read; it is gone when the block ends."""
         pools, directory = self.pools, self.state.default_pool.parent
-        volume = await _in_thread(pools.find_volume, pool, name)
+        volume = await in_thread(pools.find_volume, pool, name)
         opened = open_export(pools, volume, directory, image_format, compress=compress)
-        async with _open_in_thread(opened) as fd:
+        async with open_in_thread(opened) as fd:
             size = os.lseek(fd, 0, os.SEEK_END)
             os.lseek(fd, 0, os.SEEK_SET)
             yield Download(fd, size)
@@ -257,8 +255,8 @@ class Storage:
     @asynccontextmanager
     async def open_upload(self) -> AsyncIterator[Upload]:
         """A place for an image that comes in pieces; it is gone when the block ends."""
-        async with _open_in_thread(open_import(self.state.default_pool.parent)) as new:
-            yield Upload(self, new)
+        async with open_in_thread(open_import(self.state.default_pool.parent)) as new:
+            yield Upload(self.import_file, new)
 
     # -- documents -----------------------------------------------------------------------------
 
@@ -308,7 +306,7 @@ class Storage:
         pools = self.pools
         for name in self.plans:
             try:
-                stale = await _in_thread(pools[name].remove_stale)
+                stale = await in_thread(pools[name].remove_stale)
             except StorageError as error:
                 report(Progress("pool", name, message=error.message))
             else:
@@ -332,7 +330,7 @@ class Storage:
     ) -> None:
         pools = Pools.from_plans({**self.plans, Name(pool.name): pool}.values())
         tell = from_thread("volume", name, report)
-        await _in_thread(_remove_planned, pools, pool, name, image_format, tell)
+        await in_thread(_remove_planned, pools, pool, name, image_format, tell)
 
     def _lock(self, pool: str, name: str) -> trio.Lock:
         return self._locks.setdefault((pool, name), trio.Lock())
@@ -348,7 +346,7 @@ class Storage:
     ) -> None:
         tell = from_thread("volume", name, report)
         async with self._lock(pool, name):
-            await _in_thread(verb, *args, **options, report=tell)
+            await in_thread(verb, *args, **options, report=tell)
 
     async def _change(
         self,
@@ -390,51 +388,6 @@ class Storage:
         return users
 
 
-@attrs.frozen
-class Download:
-    """An image file that a volume was made into."""
-
-    _fd: int
-    size: int
-
-    async def read(self, size: int) -> bytes:
-        """Read some more; nothing at its end."""
-        return await _in_thread(os.read, self._fd, size)
-
-
-@attrs.define(eq=False)
-class Upload:
-    """An image on its way to a volume."""
-
-    _storage: Storage
-    _new: NewFile
-    _at: int = 0
-
-    async def write(self, data: bytes) -> None:
-        """Take a piece."""
-        self._at = await _in_thread(write_piece, self._new.fd, data, self._at)
-
-    async def make_volume(self, source_format: ImageFormat, copy: Copy) -> None:
-        """Make the volume, once all is there. Raises StorageError."""
-        await _in_thread(os.ftruncate, self._new.fd, self._at)
-        source = Source(path=self._new.path, format=source_format)
-        await self._storage.import_file(source, copy)
-
-
-@asynccontextmanager
-async def _open_in_thread(manager: AbstractContextManager[T]) -> AsyncIterator[T]:
-    """A context manager that blocks, entered and left in threads."""
-    value = await _in_thread(manager.__enter__)
-    try:
-        yield value
-    except BaseException as error:
-        with trio.CancelScope(shield=True):
-            await _in_thread(manager.__exit__, type(error), error, error.__traceback__)
-        raise
-    else:
-        await _in_thread(manager.__exit__, None, None, None)
-
-
 def _remove_planned(
     pools: Pools,
     pool: PoolPlan,
@@ -461,7 +414,3 @@ def _tell_percent(name: str, report: Report) -> Callable[[float], None]:
             trio.from_thread.run_sync(report, Progress("volume", name, step))
 
     return tell
-
-
-async def _in_thread(function: Callable[..., T], *args: object, **options: object) -> T:
-    return await trio.to_thread.run_sync(functools.partial(function, *args, **options))
