@@ -67,6 +67,15 @@ class HugePages:
 
 
 @attrs.frozen(kw_only=True)
+class HostPci:
+    """A PCI device of the host: its driver, its IOMMU group, and who else keeps that group."""
+
+    driver: str | None = None
+    group: str | None = None
+    busy: tuple[str, ...] = ()
+
+
+@attrs.frozen(kw_only=True)
 class Facts:
     """The host as one plan sees it.
 
@@ -82,6 +91,12 @@ class Facts:
     images: Mapping[Path, Image]
     files: Mapping[Path, File]
     volumes: frozenset[Path]
+    block_devices: frozenset[Path] = frozenset()
+    io_uring: bool = False
+    vhost_net: bool = False
+    host_pci: Mapping[str, HostPci] = attrs.field(factory=dict)
+    mdevs: frozenset[str] = frozenset()
+    scsi_generic: Mapping[str, Path] = attrs.field(factory=dict)
     hugepages: HugePages = HugePages()
     firmwares: tuple[Firmware, ...] = ()
     places: frozenset[Path] = frozenset()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping
 from itertools import count
 from pathlib import Path
@@ -34,10 +35,18 @@ class LogFile:
 
 @attrs.frozen
 class Tap:
-    """A tap for a network card."""
+    """A tap for a network card: a descriptor for each queue, and as many of vhost-net, or none."""
 
     name: str
     plan: TapPlan
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What its descriptors are called, queues first."""
+        kinds = ("queue", "vhost") if self.plan.vhost else ("queue",)
+        return tuple(
+            f"{self.name}.{kind}{number}" for kind in kinds for number in range(self.plan.queues)
+        )
 
 
 @attrs.frozen
@@ -78,12 +87,18 @@ def find_handles(plan: MachinePlan) -> Iterator[Handle]:
         if chardev.log is not None:
             yield LogFile(f"{id_}.log", chardev.log, append=chardev.log_append is not False)
     for nic in plan.nics:
-        yield Tap(nic.id, nic.tap)
+        if nic.tap is not None:
+            yield Tap(nic.id, nic.tap)
     if plan.vsock is not None:
         yield Vsock(plan.vsock.id, plan.vsock.cid)
     for credential in plan.credentials:
         yield Credential(f"credential.{credential.name}", credential)
     yield from (Connection(helper.id) for helper in make_helpers(plan))
+
+
+def find_names(handle: Handle) -> tuple[str, ...]:
+    """What the descriptors of a handle are called."""
+    return handle.names if isinstance(handle, Tap) else (handle.name,)
 
 
 def is_own_socket(chardev: ChardevSpec) -> bool:
@@ -108,7 +123,8 @@ class Handles:
     ) -> Handles:
         """Stand-ins that no file is behind: for showing a command line."""
         numbers = numbers or count(3)
-        return cls({handle.name: next(numbers) for handle in find_handles(plan)}, now)
+        names = [name for handle in find_handles(plan) for name in find_names(handle)]
+        return cls({name: next(numbers) for name in names}, now)
 
     def __getitem__(self, name: str) -> int:
         return self.numbers[name]
@@ -116,6 +132,12 @@ class Handles:
     def find(self, name: str) -> int | None:
         """A descriptor; None if none is needed by that name."""
         return self.numbers.get(name)
+
+    def find_all(self, prefix: str) -> tuple[int, ...]:
+        """The descriptors whose names begin so and end in a number."""
+        names = (f"{prefix}{number}" for number in count())
+        found = itertools.takewhile(lambda name: name in self.numbers, names)
+        return tuple(self.numbers[name] for name in found)
 
     @property
     def fds(self) -> tuple[int, ...]:

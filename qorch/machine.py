@@ -27,6 +27,7 @@ from qorch.qmp import (
     Transcript,
     open_monitor,
 )
+from qorch.spec import LinkState
 
 _BUTTON_AGAIN = 5.0  # seconds; a guest that was still booting has not felt the button
 _LADDER_STEP = 5.0  # seconds for QEMU to obey `quit`, and SIGTERM after it
@@ -170,6 +171,7 @@ class Machine:
         await self._pin()
         await self._ask_status()
         if self.status == "prelaunch":
+            await self._unplug_cables()
             await self.monitor.execute("cont")
             await self._ask_status()
 
@@ -189,6 +191,12 @@ class Machine:
             self.process.set_affinity(vcpu.thread_id, cpus)
         for name, cpus in pins.items():
             self.process.set_affinity(threads[name], cpus)
+
+    async def _unplug_cables(self) -> None:
+        """Links that are down; the command line has no word for it."""
+        for nic in self.plan.nics:
+            if nic.spec.link is LinkState.DOWN:
+                await self.monitor.execute("set_link", {"name": f"{nic.id}-dev", "up": False})
 
     async def _watch(self) -> None:
         async with trio.open_nursery() as nursery:

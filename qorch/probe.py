@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import os
 import shutil
 import socket
+import stat
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from qorch.facts import Facts, File, HugePages, Image, Kvm, PageCount
 from qorch.firmware import Firmware, parse_firmwares
 from qorch.paths import StateDir
 from qorch.plan.files import name_files, name_text_files
 from qorch.plan.storage import plan_pools
+from qorch.probe_devices import find_host_pci, find_mdevs, find_scsi_generic
 from qorch.spec import DiskSpec, FirmwareType, Spec, VolumeSpec
 from qorch.units import Name
 from qorch_net.host import HostNetwork
@@ -21,6 +26,7 @@ from qorch_storage.image import find_chain
 from qorch_storage.info import ImageInfo
 from qorch_storage.plan import ImageFormat, PoolPlan, find_format
 
+_IO_URING_SETUP = 425  # the number of the system call on x86_64
 PROGRAMS = ("qemu-system-x86_64", "qemu-img", "swtpm", "virtiofsd", "dnsmasq")
 _FURTHER_PLACES = "/usr/sbin:/usr/local/sbin:/sbin:/usr/libexec:/usr/lib/qemu"
 _FIRMWARE_PLACES = (Path("/usr/share/qemu/firmware"), Path("/etc/qemu/firmware"))
@@ -40,7 +46,11 @@ def probe(spec: Spec, state: StateDir, defined: Mapping[Name, PoolPlan] | None =
         kvm=find_kvm(),
         programs={name: Path(found) for name in PROGRAMS if (found := _which(name))},
         network=_find_network(spec),
-        images=dict(_find_images(spec)),
+        images=(images := dict(_find_images(spec))),
+        block_devices=frozenset(_find_block_devices(images)),
+        io_uring=find_io_uring(),
+        **_find_devices(spec),
+        vhost_net=os.access("/dev/vhost-net", os.R_OK | os.W_OK),
         files=dict(_find_files(spec)),
         volumes=frozenset(path for pool in pools if pool.is_dir() for path in pool.iterdir()),
         places=frozenset(pool.resolve() for pool in pools),
@@ -126,6 +136,37 @@ def _uses_hugepages(spec: Spec) -> bool:
     )
 
 
+def _find_devices(spec: Spec) -> dict[str, Any]:
+    """Nothing where no guest shall have any."""
+    if not any(vm.hostdevs for vm in spec.vms.values()):
+        return {}
+    return {
+        "host_pci": find_host_pci(),
+        "mdevs": find_mdevs(),
+        "scsi_generic": find_scsi_generic(),
+    }
+
+
+def find_io_uring() -> bool:
+    """Whether the kernel has io_uring and lets us use it (io_uring_setup(2)).
+
+    With no parameters at all it fails in any case: by EFAULT or EINVAL where it is allowed.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.syscall(_IO_URING_SETUP, 1, None)
+    return ctypes.get_errno() not in (errno.ENOSYS, errno.EPERM, errno.EACCES)
+
+
+def _find_block_devices(images: Mapping[Path, Image]) -> Iterator[Path]:
+    for image in images.values():
+        for info in image.chain:
+            try:
+                if stat.S_ISBLK(info.path.stat().st_mode):
+                    yield info.path
+            except OSError:
+                pass
+
+
 def _find_network(spec: Spec) -> HostNetwork:
     """Nothing where the document has no network: looking costs pyroute2's import."""
     if not spec.networks and not any(vm.nics for vm in spec.vms.values()):
@@ -157,6 +198,9 @@ def _named_images(spec: Spec) -> Iterator[tuple[Path, ImageFormat | None]]:
     for disk in disks:
         if disk.path is not None:
             yield disk.path, disk.format
+        for image in disk.chain:
+            if image.path is not None:
+                yield image.path, image.format
     volumes: list[DiskSpec | VolumeSpec] = [*disks, *spec.volumes.values()]
     for volume in volumes:
         if volume.backing is not None:

@@ -29,6 +29,7 @@ from qorch.handles import (
     Tap,
     Vsock,
     find_handles,
+    find_names,
 )
 from qorch.helpers import Running as Helping
 from qorch.helpers import start_helpers
@@ -174,9 +175,10 @@ def _open_handles(
             raise MachineError(f"{plan.name} is running already") from None
         report("bind sockets")
         paths = _Surroundings(run, state.machine_data(plan.name), connections)
-        numbers = {
-            handle.name: _open_handle(stack, handle, paths, report) for handle in find_handles(plan)
-        }
+        numbers: dict[str, int] = {}
+        for handle in find_handles(plan):
+            opened = _open_handle(stack, handle, paths, report)
+            numbers |= zip(find_names(handle), opened, strict=True)
         yield Handles(numbers, int(time.time())), lock
 
 
@@ -189,23 +191,25 @@ class _Surroundings:
     connections: Mapping[str, int]
 
 
-def _open_handle(stack: ExitStack, handle: Handle, paths: _Surroundings, report: StepReport) -> int:
+def _open_handle(
+    stack: ExitStack, handle: Handle, paths: _Surroundings, report: StepReport
+) -> tuple[int, ...]:
     match handle:
         case ListeningSocket(name):
-            return stack.enter_context(bind_unix(paths.run / f"{name}.sock")).fileno()
+            return (stack.enter_context(bind_unix(paths.run / f"{name}.sock")).fileno(),)
         case LogFile(name, path, append):
             if path is None:
                 rotate_log(paths.data / name)
-            return _open_appending(stack, path or paths.data / name, truncate=not append)
+            return (_open_appending(stack, path or paths.data / name, truncate=not append),)
         case Tap(_, tap):
             return _open_tap(stack, tap, report)
         case Vsock(_, cid):
             report(f"reserve CID {cid}")
-            return stack.enter_context(open_vsock(cid))
+            return (stack.enter_context(open_vsock(cid)),)
         case Credential(_, credential):
-            return _open_credential(stack, credential)
+            return (_open_credential(stack, credential),)
         case Connection(name):
-            return paths.connections[name]
+            return (paths.connections[name],)
 
 
 def _open_appending(stack: ExitStack, path: Path, *, truncate: bool = False) -> int:
@@ -228,11 +232,12 @@ def _open_credential(stack: ExitStack, item: CredentialSpec) -> int:
     return fd
 
 
-def _open_tap(stack: ExitStack, tap: TapPlan, report: StepReport) -> int:
+def _open_tap(stack: ExitStack, tap: TapPlan, report: StepReport) -> tuple[int, ...]:
     from qorch_net.tap import open_tap  # noqa: PLC0415  pyroute2 takes 120 ms to import
 
     report(f"open tap {tap.name}")
-    return stack.enter_context(open_tap(tap)).queues[0]
+    opened = stack.enter_context(open_tap(tap))
+    return (*opened.queues, *opened.vhosts)
 
 
 def remove_taps(plan: MachinePlan) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from qorch.argv.blockdev import make_groups
 from qorch.argv.controllers import make_controllers
 from qorch.argv.disks import make_disk, make_seed
 from qorch.argv.firmware import make_firmware
+from qorch.argv.hostdevs import make_hostdevs
 from qorch.argv.machine import (
     make_base,
     make_cpu_devices,
@@ -18,6 +20,7 @@ from qorch.argv.machine import (
 from qorch.argv.memory import make_memory_device
 from qorch.argv.nics import make_nic
 from qorch.argv.ports import make_console, make_ports
+from qorch.argv.screens import make_screens
 from qorch.argv.services import make_iommu, make_services
 from qorch.argv.shares import make_share
 from qorch.argv.tables import make_tables
@@ -48,12 +51,15 @@ def make_switches(plan: MachinePlan, handles: Handles) -> Iterator[Switch]:
     yield from make_controllers(plan)
     yield from make_console(plan, handles)
     yield from make_ports(plan, handles)
+    yield from make_groups(plan.disks)
     for disk in plan.disks:
         yield from make_disk(plan, disk)
     yield from make_seed(plan)
     for nic in plan.nics:
-        yield from make_nic(plan, nic, handles[nic.id])
+        yield from make_nic(plan, nic, handles)
     yield from make_tpm(plan, handles)
+    yield from make_screens(plan)
+    yield from make_hostdevs(plan, handles)
     for share in plan.shares:
         yield from make_share(plan, share, handles)
     yield from make_services(plan, handles)

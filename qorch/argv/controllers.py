@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import attrs
+
+from qorch.argv.disks import find_floppy_order
 from qorch.argv.transport import find_transport
 from qorch.plan import ControllerPlan, MachinePlan
 from qorch.switch import Switch
@@ -16,7 +19,11 @@ def make_controllers(plan: MachinePlan) -> Iterator[Switch]:
     """All of them, in the order of the plan."""
     transport = find_transport(plan)
     for controller in plan.controllers:
-        yield _make(controller, transport)
+        switch = _make(controller, transport)
+        if controller.driver == "isa-fdc":
+            order = dict(find_floppy_order(list(plan.disks)))
+            switch = attrs.evolve(switch, more={**order, **switch.more})
+        yield switch
 
 
 def _make(controller: ControllerPlan, transport: Transport) -> DeviceController:

@@ -9,9 +9,10 @@ import attrs
 
 from qorch.plan import MachinePlan
 from qorch.switch import Switch
-from qorch.switch.backend import Blockdev
 from qorch.switch.base import Global
+from qorch.switch.blockdev import BlockdevFormat, BlockdevProtocol
 from qorch.switch.firmware import Bios
+from qorch_storage.plan import Backing, ImageFormat
 
 CODE, VARIABLES = "firmware", "firmware-vars"
 
@@ -39,17 +40,26 @@ def make_firmware(plan: MachinePlan) -> Iterator[Switch]:
     if firmware.bios is not None:
         yield Bios(path=Path(firmware.bios))
     if firmware.code is not None:
-        yield Blockdev(
-            node_name=CODE,
-            driver=firmware.code.format,
-            filename=firmware.code.path,
-            read_only=firmware.code_read_only,
-        )
+        yield from _nodes(CODE, firmware.code, read_only=firmware.code_read_only)
     if firmware.variables is not None:
-        yield Blockdev(
-            node_name=VARIABLES,
-            driver=firmware.variables.format,
-            filename=firmware.variables.path,
-        )
+        yield from _nodes(VARIABLES, firmware.variables)
     if firmware.secure:
         yield Global(name="cfi.pflash01.secure", value=True)
+
+
+def _nodes(name: str, image: Backing, *, read_only: bool = False) -> Iterator[Switch]:
+    """An image and what holds its bytes."""
+    read = True if read_only else None
+    yield BlockdevProtocol(
+        node_name=f"{name}-file",
+        driver="file",
+        read_only=read,
+        more={"filename": str(image.path)},
+    )
+    yield BlockdevFormat(
+        node_name=name,
+        driver=image.format.value,
+        read_only=read,
+        file=f"{name}-file",
+        layered=image.format is ImageFormat.QCOW2,
+    )

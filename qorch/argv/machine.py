@@ -10,10 +10,12 @@ from qorch.argv.memory import make_memory, name_whole_memory
 from qorch.handles import MONITOR, QMP, Handles
 from qorch.plan import MachinePlan
 from qorch.spec import (
+    Accel,
     ClockSpec,
     MachineFamily,
     MemoryDeviceModel,
     RebootAction,
+    SoundModel,
     TickPolicy,
 )
 from qorch.switch import Switch
@@ -23,7 +25,6 @@ from qorch.switch.base import (
     Action,
     Boot,
     DirectBoot,
-    Display,
     Flag,
     Global,
     Machine,
@@ -45,7 +46,6 @@ def make_base(plan: MachinePlan, handles: Handles) -> Iterator[Switch]:
     yield NameSwitch(guest=plan.title or plan.name)
     yield Flag(name="nodefaults")
     yield Flag(name="no-user-config")
-    yield Display()
     yield Flag(name="S")
     if plan.sandbox:
         yield Sandbox()
@@ -86,14 +86,23 @@ def _machine(plan: MachinePlan) -> Machine:
         pit=features.pit,
         hmat=features.hmat,
         nvdimm=nvdimm or None,
-        kernel_irqchip=features.kernel_irqchip,
+        kernel_irqchip=features.kernel_irqchip or _irqchip(plan),
         dump_guest_core=features.dump_guest_core,
         mem_merge=features.mem_merge,
         pflash0=flash.pflash0,
         pflash1=flash.pflash1,
         memory_backend=name_whole_memory(plan),
+        pcspk_audiodev=next(
+            (item.audio for item in plan.sounds if item.spec.model is SoundModel.PCSPK), None
+        ),
         options=features.options,
     )
+
+
+def _irqchip(plan: MachinePlan) -> str | None:
+    """An IOMMU that remaps interrupts has to see them, under KVM too (hw/i386/intel_iommu.c)."""
+    remaps = plan.iommu is not None and plan.iommu.spec.intremap
+    return "split" if remaps and plan.accel is Accel.KVM else None
 
 
 def _smp(plan: MachinePlan) -> Smp:

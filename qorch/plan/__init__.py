@@ -10,11 +10,13 @@ from qorch.facts import Facts
 from qorch.place import Place
 from qorch.plan.changes import Change, make_changes, make_removals
 from qorch.plan.controllers import ControllerPlan
+from qorch.plan.hostdevs import HostdevPlan, SmartcardPlan, UsbRedirPlan
 from qorch.plan.images import keep_images
 from qorch.plan.machine import plan_machine
 from qorch.plan.networks import is_up, plan_networks, same_network
 from qorch.plan.nics import Addresses
 from qorch.plan.ports import ChannelPlan, ConsolePlan, ParallelPlan, SerialPlan
+from qorch.plan.screens import InputPlan, SoundPlan, SpicePlan, VideoPlan, VncPlan
 from qorch.plan.services import IommuPlan, RngPlan, ShmemPlan
 from qorch.plan.shares import SharePlan
 from qorch.plan.storage import Storage
@@ -40,6 +42,8 @@ __all__ = [
     "Defined",
     "DiskImages",
     "DiskPlan",
+    "HostdevPlan",
+    "InputPlan",
     "IommuPlan",
     "MachinePlan",
     "NicPlan",
@@ -52,6 +56,12 @@ __all__ = [
     "SerialPlan",
     "SharePlan",
     "ShmemPlan",
+    "SmartcardPlan",
+    "SoundPlan",
+    "SpicePlan",
+    "UsbRedirPlan",
+    "VideoPlan",
+    "VncPlan",
     "add_leases",
     "is_up",
     "keep_images",
@@ -116,7 +126,8 @@ def _find_shared_images(machines: Mapping[Name, MachinePlan]) -> Iterator[Proble
     for name, machine in machines.items():
         for disk in machine.disks:
             where = f"vm.{name}.disk[{disk.id.removeprefix('disk')}]"
-            images = [(disk.path, not disk.read_only)]
+            writes_top = not (disk.read_only or disk.spec.shareable)
+            images = [(disk.chain[0].path, writes_top)] if disk.chain else []
             images += [(image.path, False) for image in disk.chain[1:]]
             for path, writes in images:
                 first, written = seen.setdefault(path, (where, writes))

@@ -18,6 +18,14 @@ def name_files(vm: MachineSpec) -> dict[str, Path]:
         "firmware.vars_template": vm.firmware.vars_template,
         **{f"share[{index}].binary": item.binary for index, item in enumerate(vm.shares)},
         **{f"credential[{index}].file": item.file for index, item in enumerate(vm.credentials)},
+        **{
+            f"disk[{index}].passphrase_file": disk.passphrase_file
+            for index, disk in enumerate(vm.disks)
+        },
+        **{f"nic[{index}].rom_file": nic.rom_file for index, nic in enumerate(vm.nics)},
+        **{f"hostdev[{index}].rom_file": dev.rom_file for index, dev in enumerate(vm.hostdevs)},
+        "vnc.password_file": vm.vnc.password_file if vm.vnc else None,
+        "spice.password_file": vm.spice.password_file if vm.spice else None,
         **{f"fw_cfg[{index}].file": item.file for index, item in enumerate(vm.fw_cfg)},
     }
     return {key: path for key, path in named.items() if path is not None}

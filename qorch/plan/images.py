@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 import attrs
 
+from qorch.plan.disks import find_devices
 from qorch.plan.values import DiskImages, DiskPlan, MachinePlan
 
 
@@ -18,6 +19,9 @@ def keep_images(machine: MachinePlan, images: Iterable[DiskImages]) -> MachinePl
 
     def keep(disk: DiskPlan) -> DiskPlan:
         item = known.get((disk.id, disk.path)) if disk.chain else None
-        return attrs.evolve(disk, chain=item.chain, kept=True) if item else disk
+        if item is None:
+            return disk
+        devices = find_devices(item.chain, frozenset(disk.block_devices))
+        return attrs.evolve(disk, chain=item.chain, block_devices=devices, kept=True)
 
     return attrs.evolve(machine, disks=tuple(keep(disk) for disk in machine.disks))

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from uuid import UUID, uuid5
-
-import attrs
 
 from qorch.errors import Problem
 from qorch.facts import Facts
 from qorch.plan.cpu import check_pin, plan_cpu
+from qorch.plan.disks import plan_disks
 from qorch.plan.files import name_files
 from qorch.plan.firmware import plan_firmware
+from qorch.plan.hostdevs import plan_hostdevs, plan_smartcards, plan_usb_redirs
 from qorch.plan.memory import plan_memory
-from qorch.plan.nics import Addresses, plan_nics
+from qorch.plan.nics import Addresses, NicPlanner
 from qorch.plan.place import place_devices
 from qorch.plan.ports import plan_channels, plan_console, plan_parallels, plan_serials
+from qorch.plan.screens import (
+    plan_audio,
+    plan_inputs,
+    plan_sounds,
+    plan_spice,
+    plan_videos,
+    plan_vnc,
+)
 from qorch.plan.seats import find_seats
 from qorch.plan.seed import make_seed_files
 from qorch.plan.services import (
@@ -30,7 +38,7 @@ from qorch.plan.services import (
 from qorch.plan.shares import plan_shares
 from qorch.plan.storage import Storage
 from qorch.plan.tpm import plan_tpm
-from qorch.plan.values import Defined, DiskPlan, MachinePlan, Note, SeedPlan
+from qorch.plan.values import Defined, MachinePlan, Note, SeedPlan
 from qorch.plan.vsock import plan_vsock
 from qorch.spec import Accel, MachineSpec
 from qorch.units import Name
@@ -72,11 +80,7 @@ def plan_machine(
         kept.places() if kept else {},
         problems,
     )
-    disks = [
-        attrs.evolve(disk, place=placement.get(disk.id))
-        for index, disk_spec in enumerate(spec.disks)
-        if (disk := storage.plan_disk(name, index, disk_spec))
-    ]
+    nics = NicPlanner(path, name, uuid, accel, facts, networks, kept, taken, placement, problems)
     seed = None
     if spec.cloud_init is not None:
         files = make_seed_files(name, uuid, spec.cloud_init, facts, problems)
@@ -98,11 +102,8 @@ def plan_machine(
         genid=_choose_genid(spec, uuid),
         **{key: getattr(spec, key) for key in _AS_GIVEN},
         controllers=placement.controllers,
-        disks=tuple(_number_boot_order(disks, spec)),
-        nics=tuple(
-            attrs.evolve(nic, place=placement.get(nic.id))
-            for nic in plan_nics(name, uuid, spec, facts.owner, networks, kept, taken, problems)
-        ),
+        disks=tuple(plan_disks(name, spec, storage, placement)),
+        nics=tuple(nics.plan(spec.nics)),
         seed=seed,
         shares=tuple(plan_shares(name, spec, facts, placement, problems)),
         console=plan_console(spec, placement),
@@ -117,6 +118,16 @@ def plan_machine(
         iommu=plan_iommu(spec, placement),
         shmems=tuple(plan_shmems(spec, placement)),
         cryptos=tuple(plan_cryptos(spec, placement)),
+        vnc=plan_vnc(path, name, spec, facts.state, problems),
+        spice=plan_spice(path, name, spec, facts.state, problems),
+        display=spec.display,
+        videos=tuple(plan_videos(spec, placement)),
+        audio=plan_audio(spec),
+        sounds=tuple(plan_sounds(path, spec, placement, problems)),
+        inputs=tuple(plan_inputs(spec, placement)),
+        hostdevs=tuple(plan_hostdevs(path, spec, facts, placement, taken.hostdevs, problems)),
+        usb_redirs=tuple(plan_usb_redirs(spec, placement)),
+        smartcards=tuple(plan_smartcards(spec, placement)),
     )
     return machine, notes
 
@@ -159,16 +170,3 @@ def _find_host_problems(name: Name, spec: MachineSpec, facts: Facts) -> Iterator
     for key, path in name_files(spec).items():
         if error := facts.files[path].error:
             yield Problem(f"vm.{name}.{key}", error, on_host=True)
-
-
-def _number_boot_order(disks: list[DiskPlan], spec: MachineSpec) -> Iterator[DiskPlan]:
-    """Disks are booted from in the order they are written, unless a kernel or an order is given."""
-    groups: tuple[Sequence[object], ...] = (
-        *(spec.disks, spec.nics, spec.hostdevs, spec.shares, spec.usb_redirs),
-    )
-    given = any(
-        getattr(device, "bootindex", None) is not None for group in groups for device in group
-    )
-    auto = spec.boot.auto and spec.kernel is None and not given
-    for index, disk in enumerate(disks, 1):
-        yield attrs.evolve(disk, bootindex=index) if auto else disk

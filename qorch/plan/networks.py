@@ -38,7 +38,7 @@ def plan_networks(
     Those that make a bridge come before those that are plugged into it.
     """
     wanted: dict[Name, NetworkSpec] = dict(spec.networks)
-    used = {nic.network for vm in spec.vms.values() for nic in vm.nics}
+    used = {nic.network for vm in spec.vms.values() for nic in vm.nics if nic.is_networked}
     if DEFAULT_NETWORK in used and DEFAULT_NETWORK not in defined.networks:
         wanted.setdefault(DEFAULT_NETWORK, NetworkSpec())
     plans = {

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from ipaddress import IPv4Address
 from uuid import UUID
 
 import attrs
 
 from qorch.errors import Problem
+from qorch.facts import Facts
+from qorch.plan.hostdevs import find_taken
+from qorch.plan.place import Placement
 from qorch.plan.taps import plan_tap
 from qorch.plan.values import MachinePlan, NicPlan
-from qorch.spec import DEFAULT_NETWORK, MachineSpec, NicSpec
+from qorch.spec import DEFAULT_NETWORK, Accel, NicModel, NicSpec
 from qorch.units import Mac, Name
 from qorch_net.errors import NetError
-from qorch_net.plan import NetworkPlan, make_interface_name, pick_address
+from qorch_net.plan import NetworkPlan, TapPlan, make_interface_name, pick_address
 
 _OUI = "52:54:00"  # QEMU's
 
@@ -27,6 +30,7 @@ class Addresses:
     macs: frozenset[Mac]
     ips: frozenset[tuple[Name, IPv4Address]]
     cids: frozenset[int] = frozenset()
+    hostdevs: Mapping[str, str] = attrs.field(factory=dict)
 
     @classmethod
     def from_machines(cls, machines: Collection[MachinePlan]) -> Addresses:
@@ -34,8 +38,9 @@ class Addresses:
         nics = [nic for machine in machines for nic in machine.nics]
         return cls(
             frozenset(nic.mac for nic in nics),
-            frozenset((nic.network, nic.ip) for nic in nics if nic.ip is not None),
+            frozenset((nic.network, nic.ip) for nic in nics if nic.ip is not None and nic.network),
             frozenset(machine.vsock.cid for machine in machines if machine.vsock is not None),
+            find_taken({machine.name: machine.hostdevs for machine in machines}),
         )
 
     def on(self, network: Name) -> set[IPv4Address]:
@@ -43,52 +48,106 @@ class Addresses:
         return {ip for name, ip in self.ips if name == network}
 
 
-def plan_nics(
-    name: Name,
-    uuid: UUID,
-    spec: MachineSpec,
-    owner: str,
-    networks: Mapping[Name, NetworkPlan],
-    kept: MachinePlan | None,
-    taken: Addresses,
-    problems: list[Problem],
-) -> Iterator[NicPlan]:
-    """The cards of one machine; what stands in the way is added to `problems`."""
-    own: set[tuple[Name, IPv4Address]] = set()
-    for index, nic in enumerate(spec.nics):
-        path, id_ = f"vm.{name}.nic[{index}]", f"nic{index}"
-        network = networks.get(nic.network)
-        if network is None:
-            if f"network.{nic.network}" not in {problem.path for problem in problems}:
-                known = ", ".join(sorted({*networks, DEFAULT_NETWORK}))
-                problems.append(
-                    Problem(
-                        f"{path}.network",
-                        f"there is no network {nic.network!r}",
-                        f"known networks: {known}; define it as [network.{nic.network}]",
-                    )
+@attrs.frozen
+class NicPlanner:
+    """What the cards of one machine are planned from."""
+
+    path: str
+    name: Name
+    uuid: UUID
+    accel: Accel
+    facts: Facts
+    networks: Mapping[Name, NetworkPlan]
+    kept: MachinePlan | None
+    taken: Addresses
+    placement: Placement
+    problems: list[Problem]
+
+    def plan(self, specs: Sequence[NicSpec]) -> Iterator[NicPlan]:
+        """The cards; what stands in the way is added to `problems`."""
+        own: set[tuple[Name, IPv4Address]] = set()
+        for index, nic in enumerate(specs):
+            path = f"{self.path}.nic[{index}]"
+            if nic.mac in self.taken.macs:
+                message = f"{nic.mac} belongs to another machine"
+                self.problems.append(Problem(f"{path}.mac", message))
+            mac = nic.mac or _make_mac(self.uuid, index, self.taken.macs)
+            id_ = f"nic{index}"
+            card = NicPlan(
+                id=id_,
+                spec=nic,
+                network=None,
+                mac=mac,
+                mtu=nic.mtu,
+                place=self.placement.get(id_),
+            )
+            if nic.is_networked:
+                network = self._find_network(path, nic)
+                if network is None:
+                    continue
+                used = self.taken.on(nic.network) | {ip for at, ip in own if at == nic.network}
+                ip = _choose_ip(nic, mac, network, used, self.kept, path, self.problems)
+                if ip is not None:
+                    own.add((nic.network, ip))
+                tap = self._plan_tap(path, id_, nic, network, mac, ip)
+                card = attrs.evolve(card, network=nic.network, ip=ip, tap=tap)
+                card = attrs.evolve(card, mtu=nic.mtu or network.mtu)
+            elif nic.tap is not None:
+                label = f"vm/{self.name}/{id_}"
+                vhost = self._choose_vhost(path, nic)
+                tap = TapPlan(
+                    name=nic.tap,
+                    owner=self.facts.owner,
+                    label=label,
+                    persistent=True,
+                    queues=nic.queues or 1,
+                    vhost=vhost,
                 )
-            continue
-        if nic.mac in taken.macs:
-            problems.append(Problem(f"{path}.mac", f"{nic.mac} belongs to another machine"))
-        mac = nic.mac or _make_mac(uuid, index, taken.macs)
-        used = taken.on(nic.network) | {ip for place, ip in own if place == nic.network}
-        ip = _choose_ip(nic, mac, network, used, kept, path, problems)
-        if ip is not None:
-            own.add((nic.network, ip))
-        label = f"vm/{name}/{id_}"
-        tap = plan_tap(
+                card = attrs.evolve(card, tap=tap)
+            yield card
+
+    def _find_network(self, path: str, nic: NicSpec) -> NetworkPlan | None:
+        network = self.networks.get(nic.network)
+        known = {problem.path for problem in self.problems}
+        if network is None and f"network.{nic.network}" not in known:
+            names = ", ".join(sorted({*self.networks, DEFAULT_NETWORK}))
+            hint = f"known networks: {names}; define it as [network.{nic.network}]"
+            message = f"there is no network {nic.network!r}"
+            self.problems.append(Problem(f"{path}.network", message, hint))
+        return network
+
+    def _plan_tap(
+        self,
+        path: str,
+        id_: str,
+        nic: NicSpec,
+        network: NetworkPlan,
+        mac: Mac,
+        ip: IPv4Address | None,
+    ) -> TapPlan | None:
+        """The tap on the network's bridge; None after a problem."""
+        label = f"vm/{self.name}/{id_}"
+        return plan_tap(
             path,
             nic,
             network,
-            name=make_interface_name(owner, label, name),
+            name=make_interface_name(self.facts.owner, label, self.name),
             label=label,
             mac=mac,
             ip=ip,
-            problems=problems,
+            vhost=self._choose_vhost(path, nic),
+            problems=self.problems,
         )
-        if tap is not None:
-            yield NicPlan(id=id_, network=nic.network, model=nic.model, mac=mac, ip=ip, tap=tap)
+
+    def _choose_vhost(self, path: str, nic: NicSpec) -> bool:
+        """Whether the kernel moves the packets: where there is vhost-net, and KVM to go with it."""
+        there = self.facts.vhost_net
+        if nic.vhost and not there:
+            message, hint = "this host has no /dev/vhost-net", "modprobe vhost_net"
+            self.problems.append(Problem(f"{path}.vhost", message, hint, on_host=True))
+        if nic.vhost is not None:
+            return nic.vhost
+        return there and self.accel is Accel.KVM and nic.model is NicModel.VIRTIO_NET
 
 
 def _make_mac(uuid: UUID, index: int, taken: Collection[Mac]) -> Mac:

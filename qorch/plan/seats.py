@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import attrs
+
 from qorch.plan.place import Bus, Home, Seat, Slot
 from qorch.spec import (
     ConsoleDevice,
@@ -26,6 +28,7 @@ from qorch.spec import (
     WatchdogModel,
 )
 
+_ICH9_SOUND = (0x1B, 0)
 _EXPRESS_NICS = (NicModel.VIRTIO_NET, NicModel.E1000E, NicModel.VMXNET3, NicModel.IGB)
 _DISK_BUSES = {
     DiskBus.VIRTIO: Bus.PCI,
@@ -205,9 +208,11 @@ def _board(path: str, spec: MachineSpec) -> Iterator[Seat]:
             home=Home.BOARD,
         )
 
+    q35 = spec.machine.family is MachineFamily.Q35
     for index, sound in enumerate(spec.sounds):
         bus = _SOUND_BUSES.get(sound.model, Bus.PCI)
-        yield part(f"sound{index}", f"sound[{index}]", sound, bus)
+        seat = part(f"sound{index}", f"sound[{index}]", sound, bus)
+        yield attrs.evolve(seat, fixed=_ICH9_SOUND if q35 and bus is Bus.PCI else None)
     for index, watchdog in enumerate(spec.watchdogs):
         if watchdog.model is WatchdogModel.I6300ESB:
             yield part(f"watchdog{index}", f"watchdog[{index}]", watchdog)

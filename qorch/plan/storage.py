@@ -10,7 +10,7 @@ import attrs
 from qorch.errors import Problem
 from qorch.facts import Facts
 from qorch.paths import StateDir
-from qorch.plan.values import Defined, DiskPlan
+from qorch.plan.values import Defined
 from qorch.spec import DEFAULT_POOL, DiskSpec, PoolSpec, Spec, VolumeSpec
 from qorch.units import Name, Size
 from qorch_storage.errors import StorageError
@@ -46,37 +46,32 @@ class Storage:
         }
         return attrs.evolve(storage, volumes=volumes)
 
-    def plan_disk(self, machine: Name, index: int, disk: DiskSpec) -> DiskPlan | None:
-        """One disk of a machine; None after adding a problem."""
+    def find_chain(
+        self, machine: Name, index: int, disk: DiskSpec
+    ) -> tuple[tuple[Backing, ...], Volume | None]:
+        """The images of a disk that is on this host, and its volume if it is one of ours.
+
+        There are none after a problem was added.
+        """
         path, id_ = f"vm.{machine}.disk[{index}]", f"disk{index}"
         if disk.path is not None:
             backing = self._image(disk.path, f"{path}.path")
-            chain, volume = self._chain(backing), None
-        elif disk.volume is not None:
+            return ((backing,) if disk.chain else self._chain(backing)), None
+        if disk.volume is not None:
             volume = self.volumes.get(disk.volume)
             if volume is None:
                 self._add(f"{path}.volume", f"there is no volume {disk.volume!r} in this file")
-            chain = self._volume_chain(volume)
-        else:
-            wanted = VolumeSpec(
-                pool=disk.pool,
-                size=disk.size,
-                format=disk.format,
-                backing=disk.backing,
-                backing_format=disk.backing_format,
-            )
-            volume = self.plan_volume(f"{machine}-{id_}", wanted, path)
-            chain = self._volume_chain(volume)
-        if not chain:
-            return None
-        return DiskPlan(
-            id=id_,
-            chain=chain,
-            read_only=disk.read_only,
-            serial=disk.serial,
-            pool=volume and volume[0],
-            volume=volume and volume[1],
+            return self._volume_chain(volume), volume
+        wanted = VolumeSpec(
+            pool=disk.pool,
+            size=disk.size,
+            format=disk.format,
+            backing=disk.backing,
+            backing_format=disk.backing_format,
+            passphrase_file=disk.passphrase_file,
         )
+        volume = self.plan_volume(f"{machine}-{id_}", wanted, path)
+        return self._volume_chain(volume), volume
 
     def plan_volume(self, name: str, volume: VolumeSpec, path: str) -> Volume | None:
         """One volume; None after adding a problem."""

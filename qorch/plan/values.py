@@ -13,8 +13,10 @@ from qorch.place import Place
 from qorch.plan.controllers import ControllerPlan
 from qorch.plan.cpu import CpuPlan
 from qorch.plan.firmware import FirmwarePlan
+from qorch.plan.hostdevs import HostdevPlan, SmartcardPlan, UsbRedirPlan
 from qorch.plan.memory import MemoryPlan
 from qorch.plan.ports import AGENT, ChannelPlan, ConsolePlan, ParallelPlan, SerialPlan
+from qorch.plan.screens import InputPlan, SoundPlan, SpicePlan, VideoPlan, VncPlan
 from qorch.plan.services import (
     BalloonPlan,
     CryptoPlan,
@@ -29,15 +31,21 @@ from qorch.plan.shares import SharePlan
 from qorch.plan.tpm import TpmPlan
 from qorch.spec import (
     Accel,
+    Aio,
+    AudioSpec,
     BootSpec,
+    Cache,
     ChardevSpec,
     ClockSpec,
     CredentialSpec,
+    DiskBus,
+    DiskSpec,
+    DisplaySpec,
     FeaturesSpec,
     FwCfgSpec,
     IothreadSpec,
     MachineType,
-    NicModel,
+    NicSpec,
     PanicAction,
     ReadySpec,
     RebootAction,
@@ -45,18 +53,36 @@ from qorch.spec import (
 )
 from qorch.units import Duration, Mac, Name, Size
 from qorch_net.plan import Lease, NetworkPlan, TapPlan
-from qorch_storage.plan import Backing, PoolPlan, VolumePlan
+from qorch_storage.plan import Backing, ImageFormat, PoolPlan, VolumePlan
+
+
+@attrs.frozen(kw_only=True)
+class RemoteImage:
+    """An image elsewhere."""
+
+    url: str
+    format: ImageFormat
 
 
 @attrs.frozen(kw_only=True)
 class DiskPlan:
-    """A disk: its images from the top down, and the volume to make first if it is one of ours."""
+    """A disk: its images from the top down, and the volume to make first if it is one of ours.
+
+    `chain` are files and devices of this host, `remote` what is below them, or the disk itself. An
+    empty drive has neither. `block_devices` are those of the chain that are no files.
+    """
 
     id: str
+    spec: DiskSpec = DiskSpec()
+    bus: DiskBus = DiskBus.VIRTIO
     chain: tuple[Backing, ...]
+    remote: tuple[RemoteImage, ...] = ()
+    block_devices: tuple[Path, ...] = ()
     read_only: bool = False
     serial: str | None = None
     bootindex: int | None = None
+    cache: Cache | None = None
+    aio: Aio | None = None
     place: Place = Place()
     pool: PoolPlan | None = None
     volume: VolumePlan | None = None
@@ -64,21 +90,35 @@ class DiskPlan:
 
     @property
     def path(self) -> Path:
-        """The image that the guest writes to."""
+        """The image that the guest writes to; IndexError for what is elsewhere or empty."""
         return self.chain[0].path
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it is a drive without a medium."""
+        return not (self.chain or self.remote)
 
 
 @attrs.frozen(kw_only=True)
 class NicPlan:
-    """A network card: what the guest sees, and the tap behind it."""
+    """A network card: what the guest sees, and the tap behind it if it is on one.
+
+    `network` is None for cards on no network of ours.
+    """
 
     id: str
-    network: Name
-    model: NicModel
+    spec: NicSpec = NicSpec()
+    network: Name | None
     mac: Mac
-    ip: IPv4Address | None
-    tap: TapPlan
+    ip: IPv4Address | None = None
+    tap: TapPlan | None = None
+    mtu: int | None = None
     place: Place = Place()
+
+    @property
+    def queues(self) -> int:
+        """How many pairs of queues it has."""
+        return self.spec.queues or 1
 
 
 @attrs.frozen(kw_only=True)
@@ -137,6 +177,16 @@ class MachinePlan:
     iommu: IommuPlan | None = None
     shmems: tuple[ShmemPlan, ...] = ()
     cryptos: tuple[CryptoPlan, ...] = ()
+    vnc: VncPlan | None = None
+    spice: SpicePlan | None = None
+    display: DisplaySpec | None = None
+    videos: tuple[VideoPlan, ...] = ()
+    audio: tuple[AudioSpec, ...] = ()
+    sounds: tuple[SoundPlan, ...] = ()
+    inputs: tuple[InputPlan, ...] = ()
+    hostdevs: tuple[HostdevPlan, ...] = ()
+    usb_redirs: tuple[UsbRedirPlan, ...] = ()
+    smartcards: tuple[SmartcardPlan, ...] = ()
     ready: ReadySpec
     powerdown_timeout: Duration
 
@@ -168,6 +218,13 @@ class MachinePlan:
         for rng in self.rngs:
             if rng.spec.egd is not None:
                 yield f"{rng.id}-egd", rng.spec.egd
+        yield from ((redir.id, redir.spec.backend) for redir in self.usb_redirs)
+        for card in self.smartcards:
+            if card.spec.backend is not None:
+                yield card.id, card.spec.backend
+        for nic in self.nics:
+            if nic.spec.vhost_user is not None:
+                yield nic.id, nic.spec.vhost_user.backend
         for shmem in self.shmems:
             if shmem.spec.server is not None:
                 yield shmem.id, shmem.spec.server
@@ -175,6 +232,7 @@ class MachinePlan:
     def places(self) -> dict[str, Place]:
         """Where each device sits, by its id."""
         found = {"console": self.console.place}
+        found |= {device.id: device.place for device in self.memory.devices}
         if self.seed is not None:
             found["seed"] = self.seed.place
         for value in attrs.asdict(self, recurse=False).values():
@@ -187,7 +245,7 @@ class MachinePlan:
     @property
     def taps(self) -> tuple[TapPlan, ...]:
         """The taps of its cards."""
-        return tuple(nic.tap for nic in self.nics)
+        return tuple(nic.tap for nic in self.nics if nic.tap is not None)
 
     @property
     def ips(self) -> tuple[IPv4Address, ...]:
@@ -261,7 +319,7 @@ def add_leases(network: NetworkPlan, machines: Mapping[Name, MachinePlan]) -> Ne
         nic.tap.guard
         for machine in machines.values()
         for nic in machine.nics
-        if nic.network == network.name and nic.tap.guard is not None
+        if nic.network == network.name and nic.tap is not None and nic.tap.guard is not None
     ]
     return attrs.evolve(
         network,

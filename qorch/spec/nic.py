@@ -148,3 +148,9 @@ class NicSpec:
     antispoof: bool | None = None
     isolated: bool | None = None
     virtio: VirtioSpec = VirtioSpec()
+
+    @property
+    def is_networked(self) -> bool:
+        """Whether it is on a network, and not on something else that it names."""
+        others = (self.user, self.socket, self.vhost_user, self.tap, self.vdpa)
+        return all(other is None for other in others)

@@ -265,7 +265,8 @@ class Supervisor:
         known = self._definitions.find(name)
         async with AsyncExitStack() as undo:
             async with self._changing:
-                networks = {nic.network for nic in self._definitions[known].plan.nics}
+                nics = self._definitions[known].plan.nics
+                networks = {nic.network for nic in nics if nic.network}
                 await self._networks.bring_up(sorted(networks), report, undo)
             await self._machines.start(known, report)
             undo.pop_all()

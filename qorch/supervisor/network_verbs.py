@@ -64,7 +64,8 @@ class NetworkVerbs:
 
         def look() -> list[dict[str, object]]:
             traffic = find_traffic()
-            leases = {nic.network: self._find_active(nic.network) for nic in plan.nics}
+            names = {nic.network for nic in plan.nics if nic.network}
+            leases = {name: self._find_active(name) for name in names}
             return [make_addresses(nic, leases, traffic) for nic in plan.nics]
 
         return await trio.to_thread.run_sync(look)

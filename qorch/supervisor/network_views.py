@@ -83,7 +83,7 @@ def make_ports(
         }
         for machine in machines.values()
         for nic in machine.nics
-        if nic.network == plan.name
+        if nic.network == plan.name and nic.tap is not None
     ]
     known = {port["tap"] for port in ports} | {plan.uplink, plan.subinterface}
     others = [name for name in traffic.ports.get(plan.bridge or "", ()) if name not in known]
@@ -96,7 +96,12 @@ def make_addresses(nic: NicPlan, leases: Leases, traffic: Traffic) -> dict[str, 
     """A card with its addresses: planned, leased by DHCP, seen to answer."""
     mac = str(nic.mac)
     planned = [nic.ip] if nic.ip is not None else []
-    leased = [lease.ip for lease in leases.get(nic.network, ()) if lease.mac == mac]
+    seen = traffic.find_seen(mac, nic.tap.bridge) if nic.tap is not None else ()
+    leased = [
+        lease.ip
+        for lease in (leases.get(nic.network, ()) if nic.network else ())
+        if lease.mac == mac
+    ]
     return {
         "id": nic.id,
         "network": nic.network,
@@ -104,7 +109,7 @@ def make_addresses(nic: NicPlan, leases: Leases, traffic: Traffic) -> dict[str, 
         "ips": [str(ip) for ip in planned],
         "planned": [str(ip) for ip in planned],
         "leased": [str(ip) for ip in leased],
-        "seen": [str(ip) for ip in traffic.find_seen(mac, nic.tap.bridge)],
+        "seen": [str(ip) for ip in seen],
     }
 
 

@@ -37,8 +37,8 @@ def make_details(
         "disks": [
             {
                 "id": disk.id,
-                "path": str(disk.path),
-                "format": disk.chain[0].format.value,
+                "path": str(disk.path) if disk.chain else None,
+                "format": disk.chain[0].format.value if disk.chain else None,
                 "backing": [str(image.path) for image in disk.chain[1:]],
                 "read_only": disk.read_only,
                 "serial": disk.serial,
@@ -49,9 +49,9 @@ def make_details(
             {
                 "id": nic.id,
                 "network": nic.network,
-                "tap": nic.tap.name,
+                "tap": nic.tap.name if nic.tap else None,
                 "mac": nic.mac,
-                "bridge": nic.tap.bridge,
+                "bridge": nic.tap.bridge if nic.tap else None,
                 "ips": [str(nic.ip)] if nic.ip is not None else [],
             }
             for nic in plan.nics

@@ -8,7 +8,7 @@ from uuid import UUID
 
 import attrs
 
-from qorch.option import key_values, option_word, properties
+from qorch.option import NOT_A_PROPERTY, key_values, option_word, properties
 from qorch.spec import Accel, MachineType, PanicAction, RebootAction
 from qorch.units import Size, Value
 
@@ -54,6 +54,7 @@ class Machine:
     memory_backend: str | None = None
     pflash0: str | None = None
     pflash1: str | None = None
+    pcspk_audiodev: str | None = None
     options: Mapping[str, Value] = attrs.field(factory=dict)
 
     def args(self) -> tuple[str, ...]:
@@ -192,12 +193,13 @@ class Flag:
 
 @attrs.frozen(kw_only=True)
 class Display:
-    """`-display`."""
+    """`-display`: where else the screen is shown."""
 
-    type: str = "none"
+    type: str = attrs.field(default="none", metadata=NOT_A_PROPERTY)
+    more: dict[str, object] = attrs.field(factory=dict)
 
     def args(self) -> tuple[str, ...]:
-        return "-display", self.type
+        return "-display", option_word(self.type, properties(self))
 
 
 @attrs.frozen(kw_only=True)

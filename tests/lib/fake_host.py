@@ -7,7 +7,7 @@ from pathlib import Path
 
 import attrs
 
-from qorch.facts import Facts, File, Image, Kvm
+from qorch.facts import Facts, File, HostPci, Image, Kvm
 from qorch.firmware import Firmware
 from qorch.load import load_text
 from qorch.paths import StateDir
@@ -72,6 +72,11 @@ def make_facts(spec: Spec | None = None, *, root: Path = ROOT, **changes) -> Fac
         "files": dict(_files(spec)),
         "volumes": frozenset(),
         "firmwares": FIRMWARES,
+        "io_uring": True,
+        "vhost_net": True,
+        "host_pci": {"0000:06:12.5": HostPci(driver="vfio-pci", group="7")},
+        "mdevs": frozenset({"53764d0e-85a0-42b4-af5c-2046b460b1dc"}),
+        "scsi_generic": {"0:0:2:0": Path("/dev/sg3")},
         "places": frozenset({root}),  # a pool, so what is in it may build on each other
     }
     return Facts(**{**values, **changes})
@@ -117,6 +122,8 @@ def _make_chain(path: Path, image_format: ImageFormat | None) -> tuple[ImageInfo
 def _images(spec: Spec):
     disks = [disk for vm in spec.vms.values() for disk in vm.disks]
     yield from ((disk.path, disk.format) for disk in disks if disk.path)
+    below = [image for disk in disks for image in disk.chain]
+    yield from ((image.path, image.format) for image in below if image.path)
     for volume in (*disks, *spec.volumes.values()):
         if volume.backing:
             yield volume.backing, volume.backing_format

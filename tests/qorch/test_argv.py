@@ -5,10 +5,11 @@ from fake_host import plan_text
 
 from qorch.argv import make_argv, make_switches
 from qorch.handles import Handles
-from qorch.switch.backend import Blockdev, NetdevTap
 from qorch.switch.base import DirectBoot
+from qorch.switch.blockdev import BlockdevFormat, BlockdevProtocol
 from qorch.switch.device import DeviceController
 from qorch.switch.disk import DeviceVirtioBlk
+from qorch.switch.netdev import NetdevTap
 
 QEMU = Path("/usr/bin/qemu-system-x86_64")
 TEXT = """
@@ -51,15 +52,15 @@ def test_paths_need_no_quoting():
     plan, switches, _ = make()
     (boot,) = find(switches, DirectBoot)
     assert boot.args() == ("-kernel", "/golden/k,ernel", "-append", "-S, a=b,c")
-    nodes = [json.loads(node.args()[1]) for node in find(switches, Blockdev)]
-    assert str(plan.disks[0].path) in {node["file"]["filename"] for node in nodes}
+    nodes = [json.loads(node.args()[1]) for node in find(switches, BlockdevProtocol)]
+    assert str(plan.disks[0].path) in {node["filename"] for node in nodes}
 
 
 def test_a_chain_is_written_from_the_bottom_up():
     """Each node names the one below it, which is there already; only the top is written to."""
     _, switches, _ = make()
     seen = {}
-    for node in find(switches, Blockdev):
+    for node in find(switches, BlockdevFormat):
         properties = node.properties()
         below = properties.get("backing")
         assert below is None or seen[below]["read-only"]
@@ -78,7 +79,7 @@ def test_back_ends_and_buses_come_before_the_devices_on_them():
     disks = [switches.index(disk) for disk in find(switches, DeviceVirtioBlk)]
     assert max(ports) < min(disks)
     for disk in find(switches, DeviceVirtioBlk):
-        nodes = {node.node_name: node for node in find(switches, Blockdev)}
+        nodes = {node.node_name: node for node in find(switches, BlockdevFormat)}
         assert switches.index(nodes[disk.block.drive]) < switches.index(disk)
 
 
@@ -92,11 +93,11 @@ def test_cold_and_hot_form_are_the_same():
 
 
 def test_every_handle_is_used_once():
-    """Three sockets, a log, and a tap for each card."""
+    """Three sockets, a log, and for each card a tap and vhost-net."""
     plan, switches, handles = make()
-    taps = [handles[nic.id] for nic in plan.nics]
-    assert [netdev.fd for netdev in find(switches, NetdevTap)] == taps
-    assert sorted(handles.fds) == list(range(3, 9))
+    taps = [handles.find_all(f"{nic.id}.queue") for nic in plan.nics]
+    assert [netdev.queues for netdev in find(switches, NetdevTap)] == taps
+    assert sorted(handles.fds) == list(range(3, 11))
     words = "\n".join(make_argv(plan, handles, QEMU))
     for fd in (handles["qmp"], handles["monitor"], handles["console"], handles["console.log"]):
         assert words.count(f"fd={fd},") == 1

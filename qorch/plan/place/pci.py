@@ -159,7 +159,9 @@ class PciMap:
     def _seat_behind_port(self, seat: Seat) -> bool:
         for point in self._port_points(seat):
             name = port_name(point)
-            if name not in self.buses and self._open_port(point):
+            if name not in self.buses and not self._open_port(point):
+                continue
+            if self.buses[name].is_free(0):
                 self._take(seat, self.buses[name], (0, 0))
                 return True
         return False
