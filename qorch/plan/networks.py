@@ -9,6 +9,7 @@ import attrs
 
 from qorch.errors import Problem
 from qorch.facts import Facts
+from qorch.plan.forwards import find_forward_problems
 from qorch.plan.subnets import Subnets, plan_dhcp, plan_dhcp6, plan_gateways
 from qorch.plan.values import Defined
 from qorch.spec import DEFAULT_NETWORK, NetworkSpec, Spec
@@ -49,7 +50,7 @@ def plan_networks(
         subnets = Subnets.from_networks(wanted, {**defined.networks, **plans}, besides=name)
         if plan := _plan_network(name, network, facts, defined, subnets, bridges, problems):
             plans[name] = plan
-    problems += _find_strangers(spec, defined)
+    problems += find_forward_problems(spec, plans, defined)
     coming = {plan.bridge for plan in plans.values() if plan.makes_bridge and plan.bridge}
     for name, plan in plans.items():
         problems += _check(name, plan, facts, coming)
@@ -160,19 +161,6 @@ def _plan_reach(
                 )
             )
     return tuple(bridges[name] for name in network.reach if name in bridges)
-
-
-def _find_strangers(spec: Spec, defined: Defined) -> Iterator[Problem]:
-    """Forwarded ports that lead to machines that nobody knows."""
-    known = spec.vms.keys() | defined.machines.keys()
-    for name, network in spec.networks.items():
-        for index, forward in enumerate(network.forwards):
-            if forward.vm is not None and forward.vm not in known:
-                yield Problem(
-                    f"network.{name}.forward[{index}].vm",
-                    f"there is no machine {forward.vm!r}",
-                    f"machines: {', '.join(sorted(known)) or 'none'}",
-                )
 
 
 def _check(name: Name, plan: NetworkPlan, facts: Facts, coming: set[str]) -> Iterator[Problem]:

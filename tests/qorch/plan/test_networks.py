@@ -49,6 +49,7 @@ def test_a_network_of_the_host_has_what_it_is_given():
         dhcp = false
         [vm.web]
         kernel = "k"
+        nic = [{ network = "lan" }]
         """
     )
     lan, dmz = networks["lan"], networks["dmz"]
