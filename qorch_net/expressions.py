@@ -65,18 +65,18 @@ def make_dispatch(verdict_map: str) -> bytes:
     load = _load(Field.IIFNAME)
     name = verdict_map.encode() + b"\0"
     # NFTA_LOOKUP_SET, _SREG, and register 0, the verdict, as _DREG.
-    return load + _expression("lookup", (1, name), (2, _u32(_REGISTER)), (3, _u32(0)))
+    return load + _expression("lookup", (1, name), (2, make_u32(_REGISTER)), (3, make_u32(0)))
 
 
 def make_jump(interface: str, chain: str) -> bytes:
     """Make an element of that map: NFTA_LIST_ELEM with key and verdict."""
-    target = _attribute(1, _u32(_JUMP)) + _attribute(2, chain.encode() + b"\0")
-    return make_key(interface, _attribute(2, _attribute(2, target)))
+    target = make_attribute(1, make_u32(_JUMP)) + make_attribute(2, chain.encode() + b"\0")
+    return make_key(interface, make_attribute(2, make_attribute(2, target)))
 
 
 def make_key(interface: str, rest: bytes = b"") -> bytes:
     """Make the key of an element of that map."""
-    return _attribute(1, _attribute(1, _data(_pad(interface))) + rest)
+    return make_attribute(1, make_attribute(1, _data(_pad(interface))) + rest)
 
 
 def _match(match: Match) -> bytes:
@@ -95,14 +95,14 @@ def _match(match: Match) -> bytes:
 def _load(field: Field) -> bytes:
     if field in _META:
         key, _ = _META[field]
-        return _expression("meta", (1, _u32(_REGISTER)), (2, _u32(key)))
+        return _expression("meta", (1, make_u32(_REGISTER)), (2, make_u32(key)))
     if field in _CT:
-        return _expression("ct", (1, _u32(_REGISTER)), (2, _u32(_CT[field])))
+        return _expression("ct", (1, make_u32(_REGISTER)), (2, make_u32(_CT[field])))
     if field is Field.DADDR_TYPE:
         numbers = _REGISTER, _FIB_ADDRESS_TYPE, _FIB_DADDR
-        return _expression("fib", *((n, _u32(x)) for n, x in enumerate(numbers, 1)))
+        return _expression("fib", *((n, make_u32(x)) for n, x in enumerate(numbers, 1)))
     place = _REGISTER, *_PAYLOAD[field]
-    return _expression("payload", *((n, _u32(x)) for n, x in enumerate(place, 1)))
+    return _expression("payload", *((n, make_u32(x)) for n, x in enumerate(place, 1)))
 
 
 def _encode(
@@ -120,19 +120,19 @@ def _encode(
 
 
 def _mask(mask: bytes) -> bytes:
-    size, register = len(mask), _u32(_REGISTER)
+    size, register = len(mask), make_u32(_REGISTER)
     return _expression(
         "bitwise",
         (1, register),
         (2, register),
-        (3, _u32(size)),
+        (3, make_u32(size)),
         (4, _data(mask)),
         (5, _data(bytes(size))),  # xor with nothing
     )
 
 
 def _compare(operator: int, value: bytes) -> bytes:
-    return _expression("cmp", (1, _u32(_REGISTER)), (2, _u32(operator)), (3, _data(value)))
+    return _expression("cmp", (1, make_u32(_REGISTER)), (2, make_u32(operator)), (3, _data(value)))
 
 
 def _act(action: Verdict | Dnat) -> bytes:
@@ -140,9 +140,9 @@ def _act(action: Verdict | Dnat) -> bytes:
         return _translate(action)
     if action is Verdict.MASQUERADE:
         return _expression("masq")
-    code = _attribute(1, _u32(_ACCEPT if action is Verdict.ACCEPT else _DROP))
+    code = make_attribute(1, make_u32(_ACCEPT if action is Verdict.ACCEPT else _DROP))
     # Register 0 is the verdict. NFTA_DATA_VERDICT is 2, NFTA_VERDICT_CODE 1.
-    return _expression("immediate", (1, _u32(0)), (2, _attribute(2, code)))
+    return _expression("immediate", (1, make_u32(0)), (2, make_attribute(2, code)))
 
 
 def _translate(dnat: Dnat) -> bytes:
@@ -150,34 +150,36 @@ def _translate(dnat: Dnat) -> bytes:
     port = dnat.port.to_bytes(2, "big")
     return b"".join(
         (
-            _expression("immediate", (1, _u32(_REGISTER)), (2, _data(dnat.address.packed))),
-            _expression("immediate", (1, _u32(_REGISTER_2)), (2, _data(port))),
+            _expression("immediate", (1, make_u32(_REGISTER)), (2, _data(dnat.address.packed))),
+            _expression("immediate", (1, make_u32(_REGISTER_2)), (2, _data(port))),
             _expression(
                 "nat",
-                (1, _u32(_DNAT)),
-                (2, _u32(family.value)),
-                (3, _u32(_REGISTER)),  # NFTA_NAT_REG_ADDR_MIN
-                (5, _u32(_REGISTER_2)),  # NFTA_NAT_REG_PROTO_MIN
+                (1, make_u32(_DNAT)),
+                (2, make_u32(family.value)),
+                (3, make_u32(_REGISTER)),  # NFTA_NAT_REG_ADDR_MIN
+                (5, make_u32(_REGISTER_2)),  # NFTA_NAT_REG_PROTO_MIN
             ),
         )
     )
 
 
 def _expression(name: str, *attributes: tuple[int, bytes]) -> bytes:
-    details = b"".join(_attribute(number, payload) for number, payload in attributes)
+    details = b"".join(make_attribute(number, payload) for number, payload in attributes)
     # NFTA_LIST_ELEM with NFTA_EXPR_NAME and NFTA_EXPR_DATA.
-    return _attribute(1, _attribute(1, name.encode() + b"\0") + _attribute(2, details))
+    return make_attribute(1, make_attribute(1, name.encode() + b"\0") + make_attribute(2, details))
 
 
 def _data(value: bytes) -> bytes:
-    return _attribute(1, value)  # NFTA_DATA_VALUE
+    return make_attribute(1, value)  # NFTA_DATA_VALUE
 
 
-def _attribute(number: int, payload: bytes) -> bytes:
+def make_attribute(number: int, payload: bytes) -> bytes:
+    """Make an attribute: length, type, payload, padding."""
     return struct.pack("=HH", len(payload) + 4, number) + payload + bytes(-len(payload) % 4)
 
 
-def _u32(number: int) -> bytes:
+def make_u32(number: int) -> bytes:
+    """Make a number of 32 bits as nf_tables has them: in network byte order."""
     return (number & 0xFFFFFFFF).to_bytes(4, "big")
 
 

@@ -25,6 +25,7 @@ from qorch_net.netlink.nft import (
     are_guards_sound,
     find_guards,
     find_ruleset,
+    open_nft,
     rebuild_guards,
     replace_rules,
 )
@@ -43,16 +44,18 @@ if TYPE_CHECKING:
 
 def ensure_rules(plan: NetworkPlan, report: Report, undo: Undo) -> None:
     """Make a network's rules and guards be as planned, with the notes of what was switched."""
-    ruleset = find_ruleset(plan.owner)
-    old = ruleset.ours
-    new = Ours(table=_plan_table(plan, ruleset), guards=_plan_guards(plan, old))
-    if new.guards == old.guards and _is_like(new.table, old.table):
-        return
-    _check_ports(plan, old.table)
-    before = attrs.evolve(old, guards=find_guards(plan.owner, old.guards - new.guards) | old.guards)
-    report("rules")
-    undo.append(partial(replace_rules, plan.owner, new, before))
-    replace_rules(plan.owner, old, new)
+    with open_nft() as nft:
+        ruleset = find_ruleset(plan.owner, nft)
+        old = ruleset.ours
+        new = Ours(table=_plan_table(plan, ruleset), guards=_plan_guards(plan, old))
+        if new.guards == old.guards and _is_like(new.table, old.table):
+            return
+        _check_ports(plan, old.table)
+        gone = find_guards(plan.owner, old.guards - new.guards)
+        before = attrs.evolve(old, guards=gone | old.guards)
+        report("rules")
+        undo.append(partial(replace_rules, plan.owner, new, before))
+        replace_rules(plan.owner, old, new, nft)
 
 
 def ensure_forwarding(plan: NetworkPlan, report: Report, undo: Undo) -> None:

@@ -11,6 +11,7 @@ import attrs
 
 from qorch_net.enslave import enslave, release
 from qorch_net.errors import NetError
+from qorch_net.host import Link
 from qorch_net.netlink.messages import (
     BridgeState,
     make_link,
@@ -25,7 +26,7 @@ from qorch_net.sysctl import allow_localnet, refuse_routers
 from qorch_net.uplink import Note
 
 if TYPE_CHECKING:
-    from qorch_net.host import HostNetwork, Link
+    from qorch_net.host import HostNetwork
     from qorch_net.netlink.links import Links
     from qorch_net.plan import Mark, NetworkPlan
     from qorch_net.records import IpInterface
@@ -96,7 +97,9 @@ def _ensure_bridge(
         report("bridge")
         index = links.create_bridge(name, new, link_local=plan.enslaved is not None)
         undo.append(partial(links.delete, index, name))
-        link = _find_made(index, links)
+        link = Link(index=index, name=name, up=True, mac=new.mac, kind="bridge", alias=new.alias)
+        if plan.enslaved or plan.vlan_filtering:  # what the kernel made of it matters there
+            link = _find_made(index, links)
     elif old != new:
         report("bridge")
         undo.append(partial(links.change_bridge, link.index, name, new, old))

@@ -102,9 +102,10 @@ def remove_network(name: str, *, owner: str, run_dir: Path, report: Report = ign
     _check_privilege()
     mark = Mark(owner, f"network/{name}")
     with _locked():
-        if any(process.mark == mark for process in find_processes(owner)):
+        running = find_processes(owner)
+        if any(process.mark == mark for process in running):
             report("dnsmasq")
-            stop_processes(mark)
+            stop_processes(mark, running)
         with open_links() as links:
             left = remove_interfaces(mark, links, report)
         remove_rules(name, owner, bridges_left=bool(left), report=report)
@@ -183,7 +184,9 @@ def _ensure_dnsmasq(
     plan: NetworkPlan, service: Service, lock: int, report: Report, undo: Undo
 ) -> None:
     files = make_files(plan, service.directory, pick_user(service.directory))
-    before, running = service.find_files(), service.find_processes()
+    before = service.find_files()
+    # Without files there is none to be found: they come before it and go after it.
+    running = service.find_processes() if before else []
     if before == {**files, **make_loaded(files)} and is_sound(running):
         return
     if any(before.get(name) != content for name, content in files.items()):

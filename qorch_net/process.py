@@ -17,12 +17,13 @@ from qorch_net.plan import Mark, find_mark
 
 if TYPE_CHECKING:
     import subprocess
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
 VARIABLE: Final = "QORCH_OWNER"
 CAP_NET_ADMIN: Final = 12  # linux/capability.h
 CAP_SYS_PTRACE: Final = 19
 _PROC: Final = Path("/proc")
+_PIECE: Final = 1 << 16
 _SECONDS: Final = 3  # to end after SIGTERM, and again after SIGKILL
 
 
@@ -61,13 +62,17 @@ def find_processes(owner: str) -> tuple[Process, ...]:
     return tuple(found)
 
 
-def stop_processes(mark: Mark) -> None:
+def stop_processes(mark: Mark, known: Collection[Process] | None = None) -> None:
     """End every process with this mark: SIGTERM, SIGKILL after 3 s. Raises NetError if one stays.
 
-    Looks again after that, for what one of them started while it was being ended.
+    Looks again after that, for what one of them started while it was being ended. `known` is what
+    `find_processes` has just found.
     """
     for _ in range(8):
-        found = [process.pid for process in find_processes(mark.owner) if process.mark == mark]
+        if known is None:
+            known = find_processes(mark.owner)
+        found = [process.pid for process in known if process.mark == mark]
+        known = None
         if not found:
             return
         for pid in found:
@@ -170,11 +175,22 @@ def _is_marked(pid: int, mark: Mark) -> bool:
 
 
 def _find_mark(pid: int, owner: str) -> Mark | None:
-    with open(f"/proc/{pid}/environ", "rb", buffering=0) as file:  # noqa: PTH123 - of every process
-        environment = b"\0" + file.read()
+    environment = b"\0" + _read_environment(pid)
     _, found, rest = environment.partition(f"\0{VARIABLE}={owner}:".encode())
     label = rest.partition(b"\0")[0].decode(errors="replace")
     return find_mark(f"qorch:{owner}:{label}") if found else None
+
+
+def _read_environment(pid: int) -> bytes:
+    """Read it the quick way: this is done for every process."""
+    file = os.open(f"/proc/{pid}/environ", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        parts = []
+        while part := os.read(file, _PIECE):
+            parts.append(part)
+        return b"".join(parts)
+    finally:
+        os.close(file)
 
 
 def _look(pid: int, mark: Mark, namespace: int) -> Process | None:

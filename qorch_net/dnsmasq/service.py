@@ -127,7 +127,9 @@ class Service:
         words = [self.program, f"--conf-file={self.directory / CONFIG}"]
         status, said = self._launch(words, lock)
         if status == _ADDRESS_IN_USE:
-            # One that was killed a moment ago has lost its mark before it gives up its sockets.
+            # One of ours whose files are lost; or one that was killed a moment ago and has lost its
+            # mark before it gives up its sockets.
+            stop_processes(self.mark)
             wait_exiting(Path(self.program).name)
             status, said = self._launch(words, lock)
         if status == _ADDRESS_IN_USE:
