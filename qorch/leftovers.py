@@ -39,17 +39,20 @@ def find_leftovers(state: StateDir) -> list[Leftover]:
         if not _is_owned(label, machines, networks):
             found.append(Leftover(kind="process", name=str(process.pid), label=label))
         process.close()
-    found += _find_network(state, machines, networks)
+    found += _find_network(state, machines, running, networks)
     found += _find_files(state, machines, networks, running)
     return found
 
 
-def _find_network(state: StateDir, machines: set[str], networks: set[str]) -> Iterator[Leftover]:
+def _find_network(
+    state: StateDir, machines: set[str], running: set[str], networks: set[str]
+) -> Iterator[Leftover]:
     from qorch_net.probe import find_owned  # noqa: PLC0415  pyroute2: 120 ms
 
     owned = find_owned(state.owner)
     for link in owned.links:
-        if link.mark is not None and not _is_owned(link.mark.label, machines, networks):
+        users = running if link in owned.lasting else machines
+        if link.mark is not None and not _is_owned(link.mark.label, users, networks):
             yield Leftover(kind="interface", name=link.name, label=link.mark.label)
     for name in sorted(owned.ruled - networks):
         yield Leftover(kind="rules", name=f"qorch-{state.owner}", label=f"network/{name}")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from qorch_net.errors import NetError
 from qorch_net.netlink.messages import make_link, make_removal
 from qorch_net.netlink.records import make_address, make_route
 from qorch_net.steps import undoing
@@ -39,6 +40,7 @@ def enslave(
     source = find_side(uplink, links)
     if port and uplink.up and source.is_empty:
         return
+    _check_routes(source)
     if not port:
         copy_settings(uplink.name, bridge.name)
     _copy(source, bridge, links, report, undo)
@@ -64,6 +66,7 @@ def release(bridge: Link, uplink: Link | None, links: Links, report: Report) -> 
         last: list[Any] = []
         if uplink and note:
             source = find_side(bridge, links)
+            _check_routes(source)
             needed = not source.is_empty
             if needed and not uplink.up:
                 links.send([make_link(uplink.index, up=True)], f"cannot set up {uplink.name}")
@@ -79,6 +82,17 @@ def find_side(link: Link, links: Links) -> Side:
     return Side.from_records(
         link.index, link.name, links.find_address_records(), links.find_route_records()
     )
+
+
+def _check_routes(source: Side) -> None:
+    """Nexthop objects belong to whoever made them, and name their interface."""
+    for route in source.routes:
+        if route.has_nexthop_object:
+            raise NetError(
+                f"the route to {route.network} over {source.name} uses a nexthop object, "
+                "which cannot move to another interface",
+                "`ip route` shows its nhid: make the route without, or with one on the bridge",
+            )
 
 
 def _copy(source: Side, target: Link, links: Links, report: Report, undo: Undo) -> None:

@@ -62,7 +62,7 @@ def ensure_interfaces(
 
 def remove_interfaces(mark: Mark, links: Links, report: Report) -> frozenset[str]:
     """Remove a network's interfaces; give the names of the owner's networks that have some left."""
-    found = (*links.find_links("bridge"), *links.find_links("vlan"))
+    found = (*links.find_links("vlan"), *links.find_links("bridge"))
     for link in found:
         if link.mark != mark:
             continue

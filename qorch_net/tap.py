@@ -86,6 +86,13 @@ def remove_orphan_taps(
     return tuple(sorted({mark.label for mark in gone}))
 
 
+def remove_taps_of(owner: str, labels: Collection[str]) -> None:
+    """Remove what lasts of an owner's taps with these labels."""
+    if labels:
+        with open_links() as links:
+            remove_lasting(links, lambda mark: mark.owner == owner and mark.label in labels)
+
+
 @contextmanager
 def _removing(plan: TapPlan, links: Links) -> Iterator[None]:
     """Remove what would last if the tap cannot be plugged in."""

@@ -32,13 +32,16 @@ async def remove_leftovers(networks: Networks, storage: Storage, report: Report)
 
 
 def _remove(owner: str, found: Iterable[Leftover]) -> None:
-    """Processes first: they may still write into the directories."""
+    """Processes first: they may still write into the directories. Raises NetError."""
+    from qorch_net.tap import remove_taps_of  # noqa: PLC0415  pyroute2: 120 ms
+
     labels = {x.label for x in found if x.kind == "process"}
     for label, process in find_processes(f"{owner}:"):
         if label in labels:
             process.send_signal(signal.SIGKILL)
             select.select([process.pidfd], [], [], _SECONDS)
         process.close()
+    remove_taps_of(owner, {x.label for x in found if x.kind == "interface"})
     for leftover in found:
         if leftover.kind == "directory":
             shutil.rmtree(Path(leftover.name), ignore_errors=True)

@@ -146,6 +146,8 @@ def test_gc(qorch_host: Host) -> None:
     owner, state = qorch_host.state.owner, qorch_host.state
     qorch_host.run("ip", "link", "add", "orphan", "type", "bridge")
     qorch_host.run("ip", "link", "set", "orphan", "alias", f"qorch:{owner}:network/gone")
+    qorch_host.run("ip", "link", "add", "limit", "type", "ifb")
+    qorch_host.run("ip", "link", "set", "limit", "alias", f"qorch:{owner}:vm/gone/nic0")
     qorch_host.run("ip", "link", "add", "stranger", "type", "bridge")
     (state.run / "vm" / "gone").mkdir(parents=True)
     temporary = state.default_pool / ".qorch-tmp-1"
@@ -156,6 +158,7 @@ def test_gc(qorch_host: Host) -> None:
     found = {(row["kind"], row["name"]) for row in ask(qorch_host, "gc")}
     assert found == {
         ("interface", "orphan"),
+        ("interface", "limit"),
         ("process", str(process.pid)),
         ("directory", str(state.run / "vm" / "gone")),
         ("file", str(temporary)),
@@ -163,7 +166,7 @@ def test_gc(qorch_host: Host) -> None:
     assert process.poll() is None
     assert qorch_host.qorch("doctor").returncode == 1
     rows = json.loads(qorch_host.qorch("gc", "--remove", "--json").stdout)
-    assert [row["removed"] for row in rows] == [True] * 4
+    assert [row["removed"] for row in rows] == [True] * 5
     assert process.wait() == -9
     assert ask(qorch_host, "gc") == []
     assert {row["state"] for row in ask(qorch_host, "network", "ls")} == {"up"}

@@ -15,7 +15,7 @@ from qorch_net.errors import NetError
 from qorch_net.plan import MacvtapMode, Rate, TapPlan
 from qorch_net.probe import find_owned
 from qorch_net.shaping import make_redirect, make_token_bucket
-from qorch_net.tap import open_tap, remove_orphan_taps, remove_tap
+from qorch_net.tap import open_tap, remove_orphan_taps, remove_tap, remove_taps_of
 
 pytestmark = pytest.mark.live
 
@@ -197,6 +197,7 @@ def test_orphans_of_taps_are_removed(lab, tools, card, bridge):
         pass
     assert remove_orphan_taps(lab.owner, keep={"vm/db/nic0"}) == ("vm/web/nic0",)
     assert [x.name for x in find_owned(lab.owner).lasting] == ["qtest1-db"]
+    remove_taps_of(lab.owner, {"vm/web/nic0"})
     steps = []
     assert remove_orphan_taps(lab.owner, keep=(), report=steps.append) == ("vm/db/nic0",)
     assert steps == ["remove macvtap qtest1-db"]

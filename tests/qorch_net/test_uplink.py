@@ -380,6 +380,15 @@ def test_uplink_that_cannot_be_is_refused(lab, tools):
     ip("link", "del", "mv0")
 
 
+def test_nexthop_objects_are_not_moved(lab, world):
+    """A route by one is named; nothing has changed."""
+    ip("nexthop", "add", "id", "7", "via", "10.99.0.1", "dev", "eth0")
+    ip("route", "add", "172.30.0.0/16", "nhid", "7")
+    before = look()
+    refuse(lab, make_office(lab), r"the route to 172\.30\.0\.0/16 over eth0 uses a nexthop object")
+    assert look() == before
+
+
 def test_foreign_bridge_is_used_as_it_is(lab, tools):
     """A bridge of others is neither made, changed nor removed."""
     plan = make_office(lab, uplink=None)
