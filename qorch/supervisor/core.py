@@ -245,11 +245,14 @@ class Supervisor:
                     )
         async with self._changing:
             for name in spec.networks:
-                users = self._definitions.users_of(name)
+                if name not in self._networks.defined:
+                    continue
+                plugged = self._networks.find_plugged(name)
+                users = [user for item in plugged for user in self._definitions.users_of(item)]
                 if users:
                     message = f"stays: {', '.join(users)} uses it"
                     report(Progress("network", name, message=message))
-                elif name in self._networks.defined:
+                else:
                     await self._networks.remove(name, report)
             await self._networks.tidy(report)
             if volumes:

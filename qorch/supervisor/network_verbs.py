@@ -81,10 +81,11 @@ class NetworkVerbs:
         """Take a network down; it stays defined. Raises MachineError while machines run on it."""
         known = self._find(name)
         async with self._changing:
+            plugged = self._networks.find_plugged(known)
             users = [
                 machine
                 for machine, plan in self._machines.plans.items()
-                if any(nic.network == known for nic in plan.nics)
+                if any(nic.network in plugged for nic in plan.nics)
             ]
             if users:
                 raise MachineError(

@@ -53,8 +53,11 @@ class Networks:
             self.defined[name] = definition
 
     async def bring_up(self, names: Iterable[Name], report: Report, undo: AsyncExitStack) -> None:
-        """Bring networks up and watch them; undone, those that were down are down again."""
-        for name in names:
+        """Bring networks up and watch them; undone, those that were down are down again.
+
+        Those that make the bridge of another one come before it.
+        """
+        for name in self._with_providers(names):
             fresh = name not in self.up
             if fresh:
                 undo.push_async_callback(shielded, self.take_down, name, ignore)
@@ -62,6 +65,28 @@ class Networks:
             if fresh:
                 self._start_watch(name)
                 await self._warn(name, report)
+
+    def _with_providers(self, names: Iterable[Name]) -> list[Name]:
+        providers = {
+            item.plan.bridge: name for name, item in self.defined.items() if item.plan.makes_bridge
+        }
+        wanted = list[Name]()
+        for name in names:
+            plan = self.defined[name].plan
+            if not plan.makes_bridge and plan.bridge in providers:
+                wanted.append(providers[plan.bridge])
+            wanted.append(name)
+        return list(dict.fromkeys(wanted))
+
+    def find_plugged(self, name: Name) -> set[Name]:
+        """The network, and those that are plugged into the bridge that it makes."""
+        plan = self.defined[name].plan
+        others = {
+            other
+            for other, item in self.defined.items()
+            if plan.makes_bridge and item.plan.bridge == plan.bridge
+        }
+        return {name, *others}
 
     async def _warn(self, name: Name, report: Report) -> None:
         """Say which firewall of others stops its guests, and what to do about it."""

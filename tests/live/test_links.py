@@ -113,6 +113,17 @@ def kill(host: Host) -> None:
     subprocess.run(["kill", f"-{signal.SIGKILL}", str(pid)], check=True)
 
 
+def test_a_bridge_comes_with_what_is_plugged_into_it(qorch_host: Host, wire: socket.socket) -> None:
+    """A network on the bridge of another one: that one comes first, whoever is asked for."""
+    text = '[network.desk]\nmode = "bridge"\nbridge = "br0"\n' + BRIDGE
+    qorch_host.up(text, wait=None)
+    assert qorch_host.qorch("network", "down", "desk", "office").returncode == 0
+    assert "br0" not in show(qorch_host, "link")
+    assert qorch_host.qorch("network", "up", "desk").returncode == 0
+    assert "master br0" in show(qorch_host, "link", "show", "card")
+    qorch_host.down(text)
+
+
 def test_kill_9_of_the_supervisor_while_the_uplink_moves(
     qorch_host: Host, wire: socket.socket
 ) -> None:
