@@ -36,7 +36,13 @@ def create_macvtap(plan: TapPlan, links: Links) -> int:
     remove_lasting(links, lambda mark: mark == plan.mark)
     index = pick_index()
     uplink = plan.uplink or ""
-    wanted = make_macvtap(index, plan, lower=_find_index(uplink, f"macvtap {plan.name}"))
+    try:
+        lower = socket.if_nametoindex(uplink)
+    except OSError as error:
+        raise NetError(
+            f"there is no uplink {uplink} for macvtap {plan.name}", "bring its network up first"
+        ) from error
+    wanted = make_macvtap(index, plan, lower=lower)
     links.create(index, plan.name, wanted, f"cannot make macvtap {plan.name} on {uplink}")
     return index
 
@@ -44,17 +50,14 @@ def create_macvtap(plan: TapPlan, links: Links) -> int:
 def plug(plan: TapPlan, links: Links) -> None:
     """Mark a tap, plug it in, limit it and set it up."""
     index = socket.if_nametoindex(plan.name)
-    master = None
-    if plan.bridge is not None:
-        master = _find_index(plan.bridge, f"tap {plan.name}")
-        _check_vlans(plan, plan.bridge, links)
+    bridge = _find_bridge(plan, plan.bridge, links) if plan.bridge is not None else None
     wanted = [
         make_quiet(index),
         make_link(
             index,
             ("IFLA_IFALIAS", plan.mark.alias),
-            ("IFLA_MTU", plan.mtu),
-            ("IFLA_MASTER", master),
+            ("IFLA_MTU", plan.mtu or (bridge.mtu if bridge else None)),
+            ("IFLA_MASTER", bridge.index if bridge else None),
         ),
     ]
     if not (plan.learning and plan.flood) or plan.isolated:
@@ -97,23 +100,16 @@ def _create_ifb(plan: TapPlan, links: Links) -> int:
     return index
 
 
-def _check_vlans(plan: TapPlan, bridge: str, links: Links) -> None:
-    """A bridge that knows no VLANs would put the guest among everybody else."""
-    if plan.vlan is None and not plan.trunk:
-        return
-    found = next((link for link in links.find_links("bridge") if link.name == bridge), None)
-    if found is None or not found.vlan_filtering:
+def _find_bridge(plan: TapPlan, name: str, links: Links) -> Link:
+    """The bridge; one that knows no VLANs would put the guest among everybody else."""
+    found = next((link for link in links.find_links("bridge") if link.name == name), None)
+    if found is None:
         raise NetError(
-            f"tap {plan.name} cannot be in a VLAN: the bridge {bridge} does not know VLANs",
+            f"there is no bridge {name} for tap {plan.name}", "bring its network up first"
+        )
+    if (plan.vlan is not None or plan.trunk) and not found.vlan_filtering:
+        raise NetError(
+            f"tap {plan.name} cannot be in a VLAN: the bridge {name} does not know VLANs",
             "vlan_filtering must be on",
         )
-
-
-def _find_index(name: str, tap: str) -> int:
-    try:
-        return socket.if_nametoindex(name)
-    except OSError as error:
-        kind = "uplink" if tap.startswith("macvtap") else "bridge"
-        raise NetError(
-            f"there is no {kind} {name} for {tap}", "bring its network up first"
-        ) from error
+    return found

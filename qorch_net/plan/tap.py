@@ -71,7 +71,7 @@ class TapPlan:
     `mac` and `ips` are the guest's; with `antispoof` it may send from nothing else. On a VLAN-aware
     bridge `vlan` makes an access port; `trunk` is tagged towards the guest, but for `native`.
     `rate_in` limits what the guest receives, `rate_out` what it sends. `isolated` ports reach each
-    other not. `up` False: the cable is unplugged.
+    other not. `mtu` None is that of the bridge. `up` False: the cable is unplugged.
     """
 
     name: str = attrs.field(validator=check_interface_name)

@@ -93,6 +93,15 @@ def test_port_is_set_as_asked(lab, tools, bridge):
         assert (port["learning"], port["flood"], port["isolated"]) == (True, True, False)
 
 
+def test_tap_is_as_wide_as_its_bridge(lab, tools, bridge):
+    """Unless it says otherwise; the bridge stays as it is."""
+    tools.run("ip", "link", "set", bridge, "mtu", "9000")
+    with open_tap(make_tap(lab)), open_tap(make_tap(lab, name="qtest1-b", mtu=1400)):
+        assert show(tools, "qtest1-web")["mtu"] == 9000
+        assert show(tools, "qtest1-b")["mtu"] == 1400
+        assert show(tools, bridge)["mtu"] == 9000
+
+
 def test_tap_without_a_bridge_is_plugged_in_by_others(lab, tools):
     """It is marked and up, and no more."""
     with open_tap(make_tap(lab, bridge=None)):
