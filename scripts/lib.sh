@@ -13,7 +13,7 @@ iproute2 nftables iptables iputils-ping openssh-client util-linux procps
 gcc binutils libc6-dev busybox-static
 mmdebstrap debian-archive-keyring e2fsprogs dosfstools mtools grub-common
 libarchive-tools
-swtpm ovmf qemu-system-common
+swtpm ovmf qemu-system-common lvm2 thin-provisioning-tools
 "
 
 say() {
