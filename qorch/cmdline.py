@@ -38,7 +38,7 @@ def make_words(
             raise InputError.from_problems([problem])
         (name,) = spec.vms
     spec, assumed = _assume_networks(spec)
-    plan = make_plan(spec, probe(spec, state), Defined(), elsewhere=True)
+    plan = make_plan(spec, probe(spec, state, ask=False), Defined(), elsewhere=True)
     machine = plan.machines.get(Name(name))
     if machine is None:
         raise NotFoundError(f"{file} has no machine {name!r}", f"it has {', '.join(spec.vms)}")

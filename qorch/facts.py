@@ -7,6 +7,7 @@ from pathlib import Path
 
 import attrs
 
+from qorch.capabilities.values import Emulator
 from qorch.firmware import Firmware
 from qorch.paths import StateDir
 from qorch_net.host import HostNetwork
@@ -99,6 +100,7 @@ class Facts:
     scsi_generic: Mapping[str, Path] = attrs.field(factory=dict)
     hugepages: HugePages = HugePages()
     firmwares: tuple[Firmware, ...] = ()
+    emulators: Mapping[Path, Emulator] = attrs.field(factory=dict)
     places: frozenset[Path] = frozenset()
 
     @property

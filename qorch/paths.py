@@ -68,6 +68,11 @@ class StateDir(NamedTuple):
         """The directory of the built-in pool."""
         return self.data / "pool" / "default"
 
+    @property
+    def capabilities(self) -> Path:
+        """What QEMU binaries said they have."""
+        return self.data / "qemu"
+
     def machine_run(self, name: str) -> Path:
         """Sockets and records of a running machine."""
         return self.run / "vm" / name

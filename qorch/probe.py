@@ -9,9 +9,13 @@ import shutil
 import socket
 import stat
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from qorch.capabilities.ask import find_emulator
+from qorch.capabilities.values import Emulator
+from qorch.errors import MachineError
 from qorch.facts import Facts, File, HugePages, Image, Kvm, PageCount
 from qorch.firmware import Firmware, parse_firmwares
 from qorch.paths import StateDir
@@ -33,18 +37,27 @@ _FIRMWARE_PLACES = (Path("/usr/share/qemu/firmware"), Path("/etc/qemu/firmware")
 _TEXT_MAX = 1 << 20  # bytes; a seed is small
 
 
-def probe(spec: Spec, state: StateDir, defined: Mapping[Name, PoolPlan] | None = None) -> Facts:
-    """The host as far as planning `spec` asks for it. Changes nothing.
+def probe(
+    spec: Spec,
+    state: StateDir,
+    defined: Mapping[Name, PoolPlan] | None = None,
+    *,
+    ask: bool = True,
+) -> Facts:
+    """The host as far as planning `spec` asks for it. Changes nothing, but keeps QEMU's answers.
 
-    `defined` are the pools that there are already.
+    `defined` are the pools that there are already. Without `ask`, QEMU is not run to be asked what
+    it has.
     """
     pools = [pool.path for pool in plan_pools(spec, state, defined=defined).values()]
+    programs = {name: Path(found) for name in PROGRAMS if (found := _which(name))}
     return Facts(
         state=state,
         host_id=_find_host_id(),
         cpus=frozenset(os.sched_getaffinity(0)),
         kvm=find_kvm(),
-        programs={name: Path(found) for name in PROGRAMS if (found := _which(name))},
+        programs=programs,
+        emulators=dict(_find_emulators(spec, state, programs)) if ask else {},
         network=_find_network(spec),
         images=(images := dict(_find_images(spec))),
         block_devices=frozenset(_find_block_devices(images)),
@@ -99,6 +112,17 @@ def find_hugepages(
         room = max(0, extra - surplus)
         pages[kib << 10] = PageCount(total=total + room, free=free + room)
     return HugePages(default=default, pages=pages)
+
+
+def _find_emulators(
+    spec: Spec, state: StateDir, programs: Mapping[str, Path]
+) -> Iterator[tuple[Path, Emulator]]:
+    """What the QEMUs of a document have; one that cannot be asked shows that when it is started."""
+    default = programs.get("qemu-system-x86_64")
+    for binary in {vm.emulator or default for vm in spec.vms.values()}:
+        if binary is not None:
+            with suppress(MachineError):
+                yield binary, find_emulator(binary, state.capabilities)
 
 
 def find_firmwares(directories: Sequence[Path] | None = None) -> tuple[Firmware, ...]:

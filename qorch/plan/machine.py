@@ -7,6 +7,7 @@ from uuid import UUID, uuid5
 
 from qorch.errors import Problem
 from qorch.facts import Facts
+from qorch.plan.board import choose_machine, find_cpu_lacks, find_emulator
 from qorch.plan.cpu import check_pin, plan_cpu
 from qorch.plan.disks import plan_disks
 from qorch.plan.files import name_files
@@ -93,7 +94,7 @@ def plan_machine(
         name=name,
         owner=facts.owner,
         uuid=uuid,
-        machine=spec.machine,
+        machine=choose_machine(name, spec, kept, facts, problems),
         accel=accel,
         cpu=plan_cpu(name, spec.cpu, spec.accel, accel, facts, problems),
         memory=plan_memory(name, spec, facts, placement, problems),
@@ -129,6 +130,8 @@ def plan_machine(
         usb_redirs=tuple(plan_usb_redirs(spec, placement)),
         smartcards=tuple(plan_smartcards(spec, placement)),
     )
+    if emulator := find_emulator(spec, facts):
+        problems += find_cpu_lacks(name, spec, machine, emulator)
     return machine, notes
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import attrs
 import trio
 
+from qorch.capabilities.fit import find_plan_lacks
 from qorch.check import find_problems
 from qorch.console import Watcher
 from qorch.errors import InputError
@@ -153,7 +154,11 @@ class Supervisor:
         if problems := find_problems(spec):
             raise InputError.from_problems(problems)
         facts = await trio.to_thread.run_sync(probe, spec, self.state, self.storage.plans)
-        return facts, make_plan(spec, facts, self._defined)
+        plan = make_plan(spec, facts, self._defined)
+        problems = await trio.to_thread.run_sync(lambda: list(find_plan_lacks(plan, facts)))
+        if problems:
+            raise InputError.from_problems(problems)
+        return facts, plan
 
     # -- up and down ---------------------------------------------------------------------------
 

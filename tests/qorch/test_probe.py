@@ -52,7 +52,7 @@ cloud_init = { user = [{ name = "a", ssh_key_files = ["key", "binary"] }] }
     (tmp_path / "binary").write_bytes(b"\xff\xfe")
     before = sorted(tmp_path.rglob("*"))
     spec = load_text(text, tmp_path)
-    facts = probe(spec, StateDir.from_directory(tmp_path / "state"))
+    facts = probe(spec, StateDir.from_directory(tmp_path / "state"), ask=False)
     assert sorted(tmp_path.rglob("*")) == before
     assert facts.cpus == os.sched_getaffinity(0)
     assert {path.name: file.error for path, file in facts.files.items()} == {

@@ -1,0 +1,31 @@
+"""Whether the QEMU that is installed has what a whole plan asks for. Blocking: it may be asked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from qorch.capabilities.ask import find_emulator, is_cpu
+from qorch.capabilities.check import find_drivers, find_lacks
+from qorch.errors import Problem
+from qorch.facts import Facts
+from qorch.plan import Plan
+
+
+def find_plan_lacks(plan: Plan, facts: Facts) -> Iterator[Problem]:
+    """What QEMU lacks of all machines of a plan; only devices never seen before cost anything.
+
+    Raises MachineError.
+    """
+    for machine in plan.machines.values():
+        binary = machine.emulator or plan.qemu
+        emulator = facts.emulators.get(binary)
+        if emulator is None:
+            continue
+        drivers = [
+            driver
+            for driver in find_drivers(machine)
+            if driver in emulator.types and not is_cpu(driver)
+        ]
+        if not emulator.properties.keys() >= set(drivers):
+            emulator = find_emulator(binary, facts.state.capabilities, drivers)
+        yield from find_lacks(machine, emulator)
