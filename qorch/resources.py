@@ -141,7 +141,8 @@ def check_disk(disk: DiskPlan, pools: Pools) -> None:
     """
     if not disk.chain or disk.read_only or not disk.path.exists():
         return
-    check_writable(disk.path)
+    if not disk.spec.shareable:
+        check_writable(disk.path)
     if not pools.may_have_dependents(disk.path):
         return
     if dependents := pools.find_dependents(disk.path):

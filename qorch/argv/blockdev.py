@@ -7,6 +7,7 @@ below it, `disk0-throttle` and `disk0-cor` filters above it.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import attrs
 
@@ -61,8 +62,8 @@ def make_nodes(disk: DiskPlan) -> Iterator[Switch]:
     """All nodes of a disk; only the top of its chain is written to."""
     if disk.is_empty:
         return
-    if disk.spec.passphrase_file is not None:
-        yield ObjectSecret(id=f"{disk.id}-secret", file=disk.spec.passphrase_file)
+    if (passphrase_file := _find_passphrase(disk)) is not None:
+        yield ObjectSecret(id=f"{disk.id}-secret", file=passphrase_file)
     images = list(_images(disk))
     for depth in range(len(images) - 1, -1, -1):
         below = images[depth + 1].name if depth + 1 < len(images) else None
@@ -88,6 +89,12 @@ def _images(disk: DiskPlan) -> Iterator[_Image]:
         yield _Image(_name(disk, depth), remote.format, *parse_url(remote.url))
 
 
+def _find_passphrase(disk: DiskPlan) -> Path | None:
+    """The disk's own, or that of the volume it is."""
+    volume = disk.volume.passphrase_file if disk.volume else None
+    return disk.spec.passphrase_file or volume
+
+
 def _name(disk: DiskPlan, depth: int) -> str:
     return f"{disk.id}-base{depth}" if depth else disk.id
 
@@ -109,7 +116,7 @@ def _make_protocol(disk: DiskPlan, image: _Image) -> Blockdev:
 def _make_format(disk: DiskPlan, image: _Image, below: str | None, depth: int) -> Blockdev:
     spec, top = disk.spec, depth == 0
     more: dict[str, object] = dict(spec.format_options) if top else {}
-    if top and spec.passphrase_file is not None:
+    if top and _find_passphrase(disk) is not None:
         secret = f"{disk.id}-secret"
         luks = image.format is ImageFormat.LUKS
         more |= (

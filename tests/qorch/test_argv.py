@@ -101,3 +101,21 @@ def test_every_handle_is_used_once():
     words = "\n".join(make_argv(plan, handles, QEMU))
     for fd in (handles["qmp"], handles["monitor"], handles["console"], handles["console.log"]):
         assert words.count(f"fd={fd},") == 1
+
+
+def test_an_encrypted_volume_is_opened_with_its_passphrase():
+    """A disk that is an encrypted volume of the file knows the volume's passphrase file."""
+    text = """
+    [volume.data]
+    size = "1GiB"
+    passphrase_file = "key"
+    [vm.web]
+    [[vm.web.disk]]
+    volume = "data"
+    """
+    (machine,) = plan_text(text).machines.values()
+    words = make_argv(machine, Handles.from_numbers(machine), Path("qemu"))
+    joined = " ".join(words)
+    assert '"id": "disk0-secret"' in joined
+    assert '"file": "/golden/key"' in joined
+    assert '"encrypt": {"format": "luks", "key-secret": "disk0-secret"}' in joined
