@@ -107,6 +107,22 @@ def test_a_macvtap_goes_with_its_machine(
     qorch_host.down(text)
 
 
+def test_a_limit_goes_with_its_machine(qorch_host: Host, bios_disk: Path) -> None:
+    """What the guest sends waits in an ifb, what it gets in the tap's own queue."""
+    text = GUEST.format(disk=bios_disk, mac=MAC).replace("office", "lan")
+    limits = '    rate_in = "80Mbit"\n    rate_out = { rate = "8Mbit", burst = "64KiB" }\n'
+    qorch_host.up(text + limits + "[network.lan]\nantispoof = true\n", wait=None)
+    (nic,) = qorch_host.machine("web").show()["nics"]
+    assert "tbf" in show(qorch_host, "link", "show", nic["tap"])
+    ifb = show(qorch_host, "link", "show", "type", "ifb")
+    assert "tbf" in ifb
+    with qorch_host.client.open_events() as events:
+        kill(qorch_host)
+        assert any(event["event"] == "CRASHED" for event in events)
+    assert show(qorch_host, "link", "show", "type", "ifb") == ""
+    qorch_host.down(text + "[network.lan]\n")
+
+
 def kill(host: Host) -> None:
     """End the machine's QEMU."""
     pid = host.machine("web").show()["pid"]
