@@ -96,6 +96,14 @@ class BlockClient(NamedTuple):
         answer: list[dict[str, Any]] = self.client.ask("GET", "/v1/jobs")
         return answer
 
+    def pause_machine(self, name: str, *, report: Report) -> None:
+        """Stop a guest's clock until it is resumed."""
+        self.client.follow("POST", _path(name, "pause"), {}, report)
+
+    def resume_machine(self, name: str, *, report: Report) -> None:
+        """Let a guest go on that was paused, by somebody or for lack of space."""
+        self.client.follow("POST", _path(name, "resume"), {}, report)
+
     def cancel_job(self, name: str, job: str | None = None) -> None:
         """End a machine's jobs, or one of them."""
         self.client.ask("DELETE", _path(name, "jobs"), {"job": job})

@@ -78,6 +78,8 @@ def make_routes(block: Block, run_verb: RunVerb) -> list[tuple[str, str, Endpoin
         ("GET", f"{machine}/backups", api.find_backups),
         ("POST", f"{machine}/backups", api.create_backup),
         ("POST", f"{machine}/backups/restore", api.restore_backup),
+        ("POST", f"{machine}/pause", api.pause_machine),
+        ("POST", f"{machine}/resume", api.resume_machine),
         ("GET", "/jobs", api.find_jobs),
         ("DELETE", f"{machine}/jobs", api.cancel_job),
     ]
@@ -148,6 +150,12 @@ class _Api:
         fields = {"directory": Field(_read_path), "backup_id": Field(read_text)}
         verb = functools.partial(self.block.restore_backup, find_name(request))
         return self.run_verb(verb, **await read_fields(request, fields))
+
+    async def pause_machine(self, request: Request) -> Response | Stream:
+        return self.run_verb(functools.partial(self.block.pause_machine, find_name(request)))
+
+    async def resume_machine(self, request: Request) -> Response | Stream:
+        return self.run_verb(functools.partial(self.block.resume_machine, find_name(request)))
 
     async def find_jobs(self, _request: Request) -> Response:
         return Json(await self.block.find_jobs())

@@ -192,6 +192,12 @@ class Block(Protocol):
     async def find_jobs(self) -> list[dict[str, object]]:
         """List jobs as `qorch job ls --json` prints them."""
 
+    async def pause_machine(self, name: str, *, report: Report) -> None:
+        """Pause a guest."""
+
+    async def resume_machine(self, name: str, *, report: Report) -> None:
+        """Let a guest go on."""
+
     async def cancel_job(self, name: str, job: str | None = None) -> None:
         """End jobs."""
 

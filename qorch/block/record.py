@@ -199,13 +199,15 @@ def judge(journal: Journal, *, running: bool, tops: Mapping[str, Path], jobs: bo
     """Decide, by the images that QEMU has on top if it runs, and whether its jobs are there."""
     if journal.verb in {Verb.MERGE, Verb.FLATTEN}:  # what was begun cannot be taken back
         return Verdict.GO_ON
-    if running and journal.verb not in {Verb.REVERT, Verb.RESTORE}:
+    if running:
         if jobs and journal.step is not Step.MAKING:
             return Verdict.GO_ON
         done = journal.disks and all(
             tops.get(change.disk) == change.after.path for change in journal.disks
         )
         return Verdict.FINISH if done else Verdict.UNDO
+    if journal.verb is Verb.BACKUP:  # its jobs have died
+        return Verdict.UNDO
     complete = Step.PIVOTING if journal.verb is Verb.MOVE else Step.MADE
     order = list(Step)
     return Verdict.FINISH if order.index(journal.step) >= order.index(complete) else Verdict.UNDO

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import Any
 
 import click
 
 from qorch.block_client import BlockClient
-from qorch.cli.options import json_option, name_argument, open_client
+from qorch.cli.errors import for_each
+from qorch.cli.options import json_option, name_argument, names_argument, open_client
 from qorch.cli.output import Progress, print_json, print_table
 
 _DISK = click.argument("disk")
@@ -247,3 +249,19 @@ def change_medium(name: str, disk: str, path: str | None, *, eject: bool) -> Non
         raise click.UsageError("give either a PATH or --eject")
     with Progress() as progress, open_client() as client:
         BlockClient(client).change_medium(name, disk, path=path, report=progress)
+
+
+@click.command()
+@names_argument
+def pause(names: tuple[str, ...]) -> None:
+    """Stop guests' clocks until they are resumed."""
+    with Progress() as progress, open_client() as client:
+        for_each(names, partial(BlockClient(client).pause_machine, report=progress))
+
+
+@click.command()
+@names_argument
+def resume(names: tuple[str, ...]) -> None:
+    """Let guests go on that were paused, by somebody or because a disk's pool was full."""
+    with Progress() as progress, open_client() as client:
+        for_each(names, partial(BlockClient(client).resume_machine, report=progress))

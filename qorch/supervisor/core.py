@@ -94,7 +94,8 @@ class Supervisor:
         known = self._definitions.find(name)
         machine = self._machines.get(known)
         plan, state = self._machines.plan_of(known), self._machines.state_of(known)
-        return make_details(plan, machine, state, self.state)
+        details = make_details(plan, machine, state, self.state)
+        return {**details, "lacks": self.block.space.find(known)}
 
     async def plan(self, spec: Spec, *, down: bool = False) -> list[Change]:
         """What `up`, or `down`, would do; changes nothing. Raises InputError."""

@@ -19,6 +19,7 @@ from qorch.qmp import Transcript
 from qorch.state import Store
 from qorch.supervisor.block import Block
 from qorch.supervisor.block.records import Records
+from qorch.supervisor.block.space import Space
 from qorch.supervisor.core import Supervisor
 from qorch.supervisor.definitions import Definitions
 from qorch.supervisor.events import Events
@@ -55,6 +56,7 @@ async def open_supervisor(
         async with open_nursery() as nursery:
             await nursery.start(_run_tasks, receive)
             await nursery.start(watch_rules, networks)
+            await nursery.start(supervisor.block.space.run)
             await supervisor.adopt(report)
             yield supervisor
             nursery.cancel_scope.cancel()
@@ -73,7 +75,8 @@ def _make_supervisor(
     async def start(name: str, *, report: Report) -> None:
         await supervisor.start_machine(name, report=report)
 
-    block = Block(tasks, definitions, machines, Records(state), lambda: storage.plans, start)
+    space = Space(machines, events, lambda: storage.plans)
+    block = Block(tasks, definitions, machines, Records(state), lambda: storage.plans, start, space)
     supervisor = Supervisor(state, definitions, machines, networks, events, storage, block)
     return supervisor, networks
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -161,3 +163,33 @@ def test_limited(qorch_host: Host, text: str) -> None:
     assert wait_written(web) > slow
     end = stop_writing(web)
     assert set(verify(web).values()) == {end}
+
+
+def test_full_host(qorch_host: Host, bios: Path) -> None:
+    """A guest that finds no room on the host is paused and says so; with room it goes on."""
+    place = qorch_host.directory / "small"
+    place.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "small", place], check=True)
+    try:
+        text = make_document(bios).replace('size = "32MiB"', 'size = "32MiB"\n    pool = "small"')
+        qorch_host.up(text + f'\n    [pool.small]\n    path = "{place}/pool"\n')
+        web, block = qorch_host.machine("web"), BlockClient(qorch_host.client)
+        with qorch_host.client.__class__(qorch_host.state) as other, other.open_events() as events:
+            web.type("w")
+            (event,) = itertools.islice((e for e in events if e["event"] == "NO_SPACE"), 1)
+        assert event["pool"] == "small"
+        assert event["missing"] > 20 << 20
+        assert web.show()["state"] == "paused"
+        (lack,) = (item for item in web.show()["lacks"] if item["disk"] == event["disk"])
+        assert lack["volume"] == f"web-{event['disk']}.qcow2"
+        qorch_host.kill_supervisor()
+        assert web.show()["lacks"]  # the next one knows it, too
+        subprocess.run(["mount", "-o", "remount,size=100m", place], check=True)
+        block.resume_machine("web", report=ignore)
+        wait_written(web)
+        assert web.show()["lacks"] == []
+        end = stop_writing(web)
+        assert set(verify(web).values()) == {end}
+        qorch_host.down(text)
+    finally:
+        subprocess.run(["umount", "-l", place], check=True)

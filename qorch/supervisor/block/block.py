@@ -26,6 +26,7 @@ from qorch.supervisor.block import backup, move, settings, snapshots
 from qorch.supervisor.block.images import remove_volumes
 from qorch.supervisor.block.records import Records
 from qorch.supervisor.block.resume import resume
+from qorch.supervisor.block.space import Space
 from qorch.supervisor.block.work import Work, busy_error
 from qorch.supervisor.definitions import Definitions
 from qorch.supervisor.machines import Machines
@@ -63,6 +64,7 @@ class Block:
     _records: Records
     _find_pools: Callable[[], Mapping[Name, PoolPlan]]
     _start_machine: StartMachine
+    space: Space
     _busy: dict[Name, str] = attrs.field(factory=dict, init=False)
 
     # -- snapshots -----------------------------------------------------------------------------
@@ -210,6 +212,19 @@ class Block:
             ]
         return rows
 
+    async def pause_machine(self, name: str, *, report: Report = ignore) -> None:
+        """Stop a guest's clock until it is resumed. Raises MachineError."""
+        report(Progress("vm", name, "pause"))
+        await self._machines.find(name).monitor.execute("stop")
+
+    async def resume_machine(self, name: str, *, report: Report = ignore) -> None:
+        """Let a guest go on that was paused, by somebody or for lack of space.
+
+        Raises MachineError.
+        """
+        report(Progress("vm", name, "resume"))
+        await self._machines.find(name).monitor.execute("cont")
+
     async def cancel_job(self, name: str, job: str | None = None) -> None:
         """End a machine's jobs, or one of them. Raises MachineError."""
         work = self._make_work(self._definitions.find(name), ignore)
@@ -239,6 +254,8 @@ class Block:
     async def adopt(self, report: Report) -> None:
         """Go on with what a supervisor before us began: wait for what is short, not for jobs."""
         async with trio.open_nursery() as nursery:
+            for name in self._machines:
+                nursery.start_soon(self.space.look, name)
             for name in self._definitions:
                 if self._records.read_journal(name) is not None:
                     nursery.start_soon(self._resume, name, report)
