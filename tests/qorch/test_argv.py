@@ -119,3 +119,25 @@ def test_an_encrypted_volume_is_opened_with_its_passphrase():
     assert '"id": "disk0-secret"' in joined
     assert '"file": "/golden/key"' in joined
     assert '"encrypt": {"format": "luks", "key-secret": "disk0-secret"}' in joined
+
+
+def test_a_logical_volume_is_a_device():
+    """A volume in LVM is raw by default and opened as the block device that it is going to be."""
+    text = """
+    [pool.fast]
+    type = "lvm"
+    vg = "HostVG"
+    [vm.web]
+    [[vm.web.disk]]
+    pool = "fast"
+    size = "1GiB"
+    """
+    (machine,) = plan_text(text).machines.values()
+    (protocol,) = [
+        switch.properties()
+        for switch in make_switches(machine, Handles.from_numbers(machine))
+        if isinstance(switch, BlockdevProtocol)
+    ]
+    assert protocol["driver"] == "host_device"
+    assert protocol["filename"] == "/dev/HostVG/web-disk0"
+    assert machine.disks[0].chain[0].format == "raw"

@@ -417,3 +417,22 @@ def test_a_thousand_volumes_without_a_process(pools, tmp_path, monkeypatch):
     ended = os.times()
     assert ended.children_user == started.children_user
     assert ended.user + ended.system - started.user - started.system < 2
+
+
+@pytest.mark.parametrize("type_", [PoolType.LVM, PoolType.LVM_THIN])
+def test_lvm_that_is_not_there(tmp_path, monkeypatch, type_):
+    """Without LVM, or without the volume group, a pool in it says so, and what to do."""
+    thin = "tp" if type_ is PoolType.LVM_THIN else None
+    pool = make_pool(PoolPlan(name="l", type=type_, vg="qorch-none", thin_pool=thin))
+    plan = VolumePlan(pool="l", name="v", format=RAW, size=MIB)
+    if os.geteuid() == 0:
+        for look in (pool.find_space, pool.find_volumes, lambda: pool.ensure_volume(plan)):
+            with pytest.raises(StorageError, match="there is no volume group qorch-none") as caught:
+                look()
+            assert "vgcreate" in caught.value.hint
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr("qorch_storage.run._SYSTEM_PATH", "")
+    for look in (pool.find_space, pool.find_volumes, lambda: pool.ensure_volume(plan)):
+        with pytest.raises(StorageError, match="is not installed") as caught:
+            look()
+        assert caught.value.hint == "apt-get install lvm2"
