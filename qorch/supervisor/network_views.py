@@ -95,7 +95,8 @@ def make_ports(
 def make_addresses(nic: NicPlan, leases: Leases, traffic: Traffic) -> dict[str, object]:
     """A card with its addresses: planned, leased by DHCP, seen to answer."""
     mac = str(nic.mac)
-    planned = [nic.ip] if nic.ip is not None else []
+    ips = [nic.ip] if nic.ip is not None else []
+    planned = [*ips, *([nic.spec.ip6] if nic.spec.ip6 is not None else [])]
     seen = traffic.find_seen(mac, nic.tap.bridge) if nic.tap is not None else ()
     leased = [
         lease.ip
@@ -106,7 +107,7 @@ def make_addresses(nic: NicPlan, leases: Leases, traffic: Traffic) -> dict[str, 
         "id": nic.id,
         "network": nic.network,
         "mac": mac,
-        "ips": [str(ip) for ip in planned],
+        "ips": [str(ip) for ip in ips],
         "planned": [str(ip) for ip in planned],
         "leased": [str(ip) for ip in leased],
         "seen": [str(ip) for ip in seen],
