@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import attrs
 
 from qorch.check.board import find_board_problems
+from qorch.check.cloud_init import find_cloud_init_problems
 from qorch.check.cpu import find_cpu_problems
 from qorch.check.disk import find_disk_problems
 from qorch.check.memory import find_memory_problems
@@ -30,6 +31,8 @@ def find_machine_problems(vm: MachineSpec) -> Iterator[Problem]:
         for problem in find_disk_problems(disk):
             yield attrs.evolve(problem, path=f".disk[{index}]{problem.path}")
     yield from find_share_problems(vm)
+    if vm.cloud_init is not None:
+        yield from find_cloud_init_problems(vm.cloud_init)
     yield from _ready(vm.ready)
 
 
