@@ -85,7 +85,8 @@ def _make_virtiofsd(share: SharePlan, program: Path) -> Helper:
     path = str(spec.path).replace(",", "\\,")
     options = [f"source={path}"]
     if spec.cache is not None:
-        options.append(f"cache={spec.cache}")
+        none = "none" if program.parent.name == "qemu" else "never"
+        options.append(f"cache={none if spec.cache in ('none', 'never') else spec.cache}")
     if spec.xattr:
         options.append("xattr")
     words = [word for option in options for word in ("-o", option)]

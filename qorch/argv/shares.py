@@ -10,6 +10,7 @@ from qorch.plan import MachinePlan, SharePlan
 from qorch.spec import SecurityModel, ShareType
 from qorch.switch import Switch
 from qorch.switch.chardev import ChardevSocket
+from qorch.switch.device import VirtioCommon
 from qorch.switch.share import DeviceVhostUserFs, DeviceVirtio9p, FsdevLocal
 
 
@@ -30,6 +31,7 @@ def _make_virtiofs(plan: MachinePlan, share: SharePlan, handles: Handles) -> Ite
         yield ChardevSocket(id=share.id, path=spec.socket, server=False, wait=None)
     yield DeviceVhostUserFs(
         transport=find_transport(plan),
+        virtio=VirtioCommon.from_spec(spec.virtio, find_transport(plan)),
         id=f"{share.id}-dev",
         chardev=share.id,
         tag=spec.tag,
@@ -54,6 +56,7 @@ def _make_9p(plan: MachinePlan, share: SharePlan) -> Iterator[Switch]:
     )
     yield DeviceVirtio9p(
         transport=find_transport(plan),
+        virtio=VirtioCommon.from_spec(spec.virtio, find_transport(plan)),
         id=f"{share.id}-dev",
         fsdev=share.id,
         mount_tag=spec.tag,

@@ -43,5 +43,7 @@ def _share(share: ShareSpec) -> Iterator[Problem]:
         mode = getattr(share, key)
         if mode is not None and not re.fullmatch("0?[0-7]{1,4}", mode):
             yield Problem(f".{key}", f"{mode!r} is no mode", 'octal, such as "0644"')
+    if share.cache not in (None, "auto", "always", "never", "none"):
+        yield Problem(".cache", f"{share.cache!r} is none of auto, always, never")
     if share.multidevs not in (None, "remap", "forbid", "warn"):
         yield Problem(".multidevs", f"{share.multidevs!r} is none of remap, forbid, warn")

@@ -74,7 +74,7 @@ def test_helpers_are_command_lines_of_the_plan(plan, tmp_path):
         *("--ctrl", "type=unixio,clientfd=7", "--terminate"),
     )
     assert share.args(8)[1:] == (
-        *("--fd=8", "-o", f"source={tmp_path}/a\\,b", "-o", "cache=none", "-o", "xattr"),
+        *("--fd=8", "-o", f"source={tmp_path}/a\\,b", "-o", "cache=never", "-o", "xattr"),
     )
 
 

@@ -18,6 +18,7 @@ from qorch.load import load_text
         ("path = 'd', tag = 't', socket = 's'", ".socket", "goes without a path"),
         ("path = 'd', tag = 't', fmode = '0644'", ".fmode", "is for 9p shares"),
         ("type = '9p', path = 'd', tag = 't', cache = 'auto'", ".cache", "is for virtiofs shares"),
+        ("path = 'd', tag = 't', cache = 'x'", ".cache", "is none of"),
         ("type = '9p', path = 'd', tag = 't', dmode = '9'", ".dmode", "is no mode"),
         ("type = '9p', path = 'd', tag = 't', multidevs = 'x'", ".multidevs", "is none of"),
     ],
