@@ -142,7 +142,7 @@ def read_firmware(domain: Node) -> FirmwareSpec:
     if auto != "efi" and not (pflash and code):
         return FirmwareSpec(code=code)
     features = _features(node.find("firmware"))
-    return FirmwareSpec(
+    firmware = FirmwareSpec(
         type=FirmwareType.UEFI,
         secure_boot=features.get("secure-boot", loader.on("secure")),
         enrolled_keys=features.get("enrolled-keys"),
@@ -152,6 +152,25 @@ def read_firmware(domain: Node) -> FirmwareSpec:
         stateless=stateless or (auto != "efi" and not read_only and not nvram),
         **_variables(nvram),
     )
+    return firmware if code is None else _complete(loader, firmware)
+
+
+def _complete(loader: Node, firmware: FirmwareSpec) -> FirmwareSpec:
+    """The variable store of an image that is named: libvirt knows each one's template."""
+    if firmware.stateless:
+        return attrs.evolve(firmware, vars=None, vars_template=None, vars_format=None)
+    kind = firmware.vars_format or ImageFormat.RAW
+    firmware = attrs.evolve(firmware, vars_format=kind)
+    if firmware.code is None or firmware.vars or firmware.vars_template:
+        return firmware
+    name = firmware.code.name
+    if "CODE" not in name:
+        loader.note("has no template of variables that could be known: there is no store")
+        return attrs.evolve(firmware, stateless=True, vars_format=None)
+    plain = name if firmware.enrolled_keys else name.replace(".secboot", "")
+    template = firmware.code.with_name(plain.replace("CODE", "VARS"))
+    loader.note(f"libvirt knows the template of its variables; {template.name} is a guess")
+    return attrs.evolve(firmware, vars_template=template)
 
 
 def _is_read_only(auto: str | None, code: object, said: bool | None) -> bool:
