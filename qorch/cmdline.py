@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
 import attrs
 
@@ -20,6 +21,11 @@ from qorch.probe import probe
 from qorch.spec import DEFAULT_NETWORK, NetworkSpec, Spec
 from qorch.units import Name
 from qorch_net.plan import Mode
+
+_OF_NETWORKS: dict[str, Any] = {  # of a card, what its network sees to and no word of QEMU's says
+    **dict.fromkeys(("ip", "ip6", "vlan", "native_vlan", "rate_in", "rate_out"), None),
+    "antispoof": None, "isolated": None, "trunk": (),
+}
 
 
 def make_words(
@@ -48,15 +54,19 @@ def make_words(
 
 def _assume_networks(spec: Spec) -> tuple[Spec, list[Note]]:
     """Networks that another document defines: somebody plugs the cards' taps in."""
-    notes, networks = [], dict(spec.networks)
+    notes, vms, networks = [], dict(spec.vms), dict(spec.networks)
     for name, vm in spec.vms.items():
-        for index, nic in enumerate(vm.nics):
-            if nic.network not in {*networks, DEFAULT_NETWORK}:
-                networks[nic.network] = NetworkSpec(mode=Mode.TAP)
-                where = f"vm.{name}.nic[{index}].network"
-                message = f"there is no network {nic.network!r} in this file"
-                notes.append(Note(kind="host", name=where, message=message))
-    return attrs.evolve(spec, networks=networks), notes
+        nics = list(vm.nics)
+        for index, nic in enumerate(nics):
+            if nic.network in {*spec.networks, DEFAULT_NETWORK}:
+                continue
+            networks[nic.network] = NetworkSpec(mode=Mode.TAP)
+            nics[index] = attrs.evolve(nic, **_OF_NETWORKS)
+            where = f"vm.{name}.nic[{index}].network"
+            message = f"there is no network {nic.network!r} in this file"
+            notes.append(Note(kind="host", name=where, message=message))
+        vms[name] = attrs.evolve(vm, nics=tuple(nics))
+    return attrs.evolve(spec, vms=vms, networks=networks), notes
 
 
 def _is_about(note: Note, name: str) -> bool:

@@ -69,6 +69,7 @@ def read_controllers(devices: Node, buses: Buses) -> tuple[ControllerSpec, ...]:
         found.append(ControllerSpec(model=_BUS_MAKERS[buses.q35], id="usb"))
     found += _missing_scsi(devices, found)
     found += _missing_sata(devices, buses, found)
+    found += _missing_serial(devices, found)
     found += [_hub(node, buses) for node in devices.all("hub")]
     found += _missing_hubs(devices, found)
     return tuple(found)
@@ -276,6 +277,17 @@ def _missing_sata(
     for number in sorted(numbers):
         if f"sata{number}" not in have and not (buses.q35 and number == 0):
             yield ControllerSpec(model="ahci", id=f"sata{number}")
+
+
+def _missing_serial(devices: Node, found: list[ControllerSpec]) -> Iterator[ControllerSpec]:
+    """What addresses of ports name."""
+    have = {controller.id for controller in found}
+    ports = [*devices.all("channel"), *devices.all("console")]
+    addresses = [node.find("address") for node in ports]
+    numbers = {a.number("controller") for a in addresses if a.get("type") == "virtio-serial"}
+    for number in sorted(number or 0 for number in numbers):
+        if f"virtio-serial{number}" not in have and number:
+            yield ControllerSpec(model="virtio-serial", id=f"virtio-serial{number}")
 
 
 def sata_place(disk: Node) -> tuple[int, int]:

@@ -35,6 +35,7 @@ _POLICIES = {
     "preferred": NumaPolicy.PREFERRED,
     "interleave": NumaPolicy.INTERLEAVE,
 }
+_MANY = 4096  # vCPUs
 _SMALL_PAGE = 4 << 10
 _HUGE_PAGE = Size(2 << 20)  # the default on x86
 _SHARED = {"shared": True, "private": False}
@@ -53,26 +54,23 @@ def read_memory(domain: Node, buses: Buses) -> MemorySpec:
         for node in domain.find("devices").all("memory")
         if (device := _device(node, domain, buses))
     )
-    memory, most = domain.find("memory"), domain.find("maxMemory")
-    total = size_of(memory) or Size(0)
+    most = domain.find("maxMemory")
     cells = [_cell_size(cell) for cell in domain.find("cpu", "numa").all("cell")]
-    plugged = sum(device.size for device in devices)
-    base = Size(sum(cells)) if cells else round_up(Size(max(total - plugged, 0)))
     size = size_of(most)
-    _current(domain, total)
+    _current(domain)
     return MemorySpec(
-        size=base or Size(512 << 20),
+        size=Size(sum(cells)) or _base(domain),
         max=round_up(size) if size else None,
         slots=most.number("slots"),
         locked=bool(domain.find("memoryBacking", "locked")),
-        backend=MemoryBackendSpec() if cells else _backend(domain, None),
+        backend=MemoryBackendSpec() if cells or most else _backend(domain, None),
         balloon=_balloon(domain.find("devices"), buses),
         devices=devices,
     )
 
 
-def _current(domain: Node, total: Size) -> None:
-    current = domain.find("currentMemory")
+def _current(domain: Node) -> None:
+    current, total = domain.find("currentMemory"), size_of(domain.find("memory"))
     size = size_of(current)
     if size and total and size < total:
         current.note(f"the guest starts with all its memory, not ballooned to {round_up(size)}")
@@ -87,6 +85,8 @@ def read_numa(domain: Node) -> tuple[NumaSpec, ...]:
     numa = domain.find("cpu", "numa")
     numa.leave_all("interconnects", why="HMAT is not described by qorch")
     cells = _numbered(numa.all("cell"))
+    if not cells and domain.find("maxMemory"):
+        return _only_cell(domain)
     told = _distances(cells)
     return tuple(
         NumaSpec(
@@ -97,6 +97,21 @@ def read_numa(domain: Node) -> tuple[NumaSpec, ...]:
         )
         for number, cell in cells.items()
     )
+
+
+def _only_cell(domain: Node) -> tuple[NumaSpec, ...]:
+    """The cell that libvirt adds where memory can be plugged."""
+    count = domain.find("vcpu").text_number() or 1
+    cpus = cpus_of(domain, f"0-{count - 1}") if 0 < count <= _MANY else None
+    return (NumaSpec(cpus=cpus, memory=_base(domain), backend=_backend(domain, 0)),)
+
+
+def _base(domain: Node) -> Size:
+    """What a machine without cells has before anything is plugged."""
+    total = size_of(domain.find("memory")) or Size(0)
+    targets = (node.find("target") for node in domain.find("devices").all("memory"))
+    plugged = sum(round_up(size_of(target.find("size")) or Size(0)) for target in targets)
+    return round_up(Size(max(total - plugged, 0))) or Size(512 << 20)
 
 
 def _numbered(cells: list[Node]) -> dict[int, Node]:

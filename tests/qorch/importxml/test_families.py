@@ -228,13 +228,15 @@ DEVICES = {  # words inside <devices>: lines of [vm.a]
         input = [{ address = { bus = "usb.0", port = "1.2" } }]""",
     """<channel type='pty'><target type='virtio' name='n'/><address type='virtio-serial'
        controller='1' bus='0' port='3'/></channel>""": """
+        controller = [{ model = "virtio-serial", id = "virtio-serial1" }]
         channel = [{ name = "n", backend = { type = "pty" }, address = {
           bus = "virtio-serial1.0", port = "3" } }]""",
 }
 DOMAINS = {  # words inside <domain>: lines of [vm.a]
     "<memory unit='MB'>1000</memory>": 'memory = "954MiB"',
     "<memory unit='GiB'>1</memory><maxMemory slots='4' unit='GiB'>8</maxMemory>": """
-        memory = { size = "1GiB", max = "8GiB", slots = 4 }""",
+        memory = { size = "1GiB", max = "8GiB", slots = 4 }
+        numa = [{ cpus = "0", memory = "1GiB" }]""",
     """<memory unit='GiB'>1</memory><memoryBacking><hugepages><page size='1' unit='GiB'/>
        </hugepages><locked/></memoryBacking>""": """
         memory = { size = "1GiB", locked = true, backend = { type = "file", hugepages = true,
