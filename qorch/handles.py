@@ -111,11 +111,12 @@ class Handles:
     """File descriptor numbers by name.
 
     `now` is the time of the start in seconds since the epoch, for clocks that differ from the
-    host's.
+    host's; `vnc_display` the first that is free, for a VNC server that may have any.
     """
 
     numbers: Mapping[str, int]
     now: int = 0
+    vnc_display: int = 0
 
     @classmethod
     def from_numbers(

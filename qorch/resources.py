@@ -36,7 +36,7 @@ from qorch.helpers import start_helpers
 from qorch.paths import StateDir
 from qorch.plan import DiskPlan, MachinePlan
 from qorch.process import Process, start_process
-from qorch.sockets import bind_unix
+from qorch.sockets import bind_unix, find_free_display
 from qorch.spec import DEFAULT_POOL, CredentialSpec
 from qorch.state import Store
 from qorch.units import Name
@@ -180,7 +180,11 @@ def _open_handles(
         for handle in find_handles(plan):
             opened = _open_handle(stack, handle, paths, report)
             numbers |= zip(find_names(handle), opened, strict=True)
-        yield Handles(numbers, int(time.time())), lock
+        vnc = plan.vnc
+        display = 0
+        if vnc is not None and vnc.socket is None and vnc.display is None:
+            display = find_free_display(vnc.spec.listen or "127.0.0.1")
+        yield Handles(numbers, int(time.time()), display), lock
 
 
 @attrs.frozen

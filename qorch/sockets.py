@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from qorch.errors import MachineError
+
 BACKLOG = 128
+_FIRST_VNC_PORT, _DISPLAYS = 5900, 100
 
 
 @contextmanager
@@ -49,3 +53,24 @@ def connect_unix(path: Path) -> socket.socket:
         client.close()
         raise
     return client
+
+
+def find_free_display(host: str) -> int:
+    """The first VNC display whose TCP port nobody listens at. Raises MachineError.
+
+    Whoever takes it before QEMU does makes QEMU say so.
+    """
+    for display in range(_DISPLAYS):
+        try:
+            find = socket.getaddrinfo(host, _FIRST_VNC_PORT + display, type=socket.SOCK_STREAM)
+            family, _, _, _, address = find[0]
+            with socket.socket(family, socket.SOCK_STREAM) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind(address)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise MachineError(f"VNC cannot listen at {host}: {error.strerror}") from error
+        else:
+            return display
+    last = _FIRST_VNC_PORT + _DISPLAYS - 1
+    raise MachineError(f"the ports {_FIRST_VNC_PORT} to {last} at {host} are all in use")

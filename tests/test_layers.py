@@ -65,7 +65,7 @@ LAYERS = [  # lowest first
     moving("qorch_storage"),
     # -- qorch: the road
     still("qorch.errors", "qorch.option", "qorch.paths", "qorch.place", "qorch.progress"),
-    still("qorch.units"),
+    still("qorch.units", "qorch.url"),
     still("qorch.spec"),
     still("qorch.firmware", "qorch.capabilities", "qorch.capabilities.values"),
     still("qorch.check", "qorch.convert", "qorch.facts", "qorch.switch", "qorch.qmp.errors"),
@@ -105,7 +105,7 @@ STILL_MAY = {  # pure functions in modules that are not
     ("qorch.importxml.features", "datetime"): "a point in time from its number",
     ("qorch.importxml.source", "urllib"): "urllib.parse.quote",
     ("qorch.paths", "os"): "os.fsencode",
-    ("qorch.switch.url", "urllib"): "urllib.parse",
+    ("qorch.url", "urllib"): "urllib.parse",
     ("qorch_net.dnsmasq.leases", "datetime"): "datetime.fromtimestamp",
     ("qorch_net.expressions", "sys"): "sys.byteorder",
     ("qorch_net.sockets", "sys"): "sys.byteorder",

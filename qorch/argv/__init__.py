@@ -58,7 +58,7 @@ def make_switches(plan: MachinePlan, handles: Handles) -> Iterator[Switch]:
     for nic in plan.nics:
         yield from make_nic(plan, nic, handles)
     yield from make_tpm(plan, handles)
-    yield from make_screens(plan)
+    yield from make_screens(plan, handles)
     yield from make_hostdevs(plan, handles)
     for share in plan.shares:
         yield from make_share(plan, share, handles)

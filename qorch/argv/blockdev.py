@@ -22,7 +22,7 @@ from qorch.switch.blockdev import (
     CacheMode,
 )
 from qorch.switch.object import ObjectSecret, ObjectThrottleGroup
-from qorch.switch.url import parse_url
+from qorch.url import parse_url
 from qorch_storage.plan import ImageFormat
 
 _LAYERED = (ImageFormat.QCOW2, ImageFormat.QED, ImageFormat.VMDK)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from qorch.argv.transport import find_transport
+from qorch.handles import Handles
 from qorch.place import Place
 from qorch.plan import InputPlan, MachinePlan, SoundPlan, SpicePlan, VideoPlan, VncPlan
 from qorch.spec import DisplaySpec, InputModel, SoundModel, VideoModel
@@ -24,7 +25,6 @@ from qorch.switch.screen import (
     Vnc,
 )
 
-_LAST_DISPLAY = 99
 _CERTIFICATES = ObjectTlsCredsX509(id="").dir
 _PRIMARY = {
     VideoModel.STD: "VGA",
@@ -45,14 +45,14 @@ _HDA = (SoundModel.INTEL_HDA, SoundModel.ICH9_INTEL_HDA)
 _EVDEV = (InputModel.EVDEV, InputModel.VIRTIO_INPUT_HOST)
 
 
-def make_screens(plan: MachinePlan) -> Iterator[Switch]:
+def make_screens(plan: MachinePlan, handles: Handles) -> Iterator[Switch]:
     """Back ends, servers, cards, and what one types on."""
     for audio in plan.audio:
         yield Audiodev(driver=audio.driver, id=audio.id, more=dict(audio.options))
     display = plan.display or DisplaySpec()
     yield Display(type=display.type.value, more=dict(display.options))
     if plan.vnc is not None:
-        yield from _vnc(plan, plan.vnc)
+        yield from _vnc(plan, plan.vnc, handles.vnc_display)
     if plan.spice is not None:
         yield from _spice(plan.spice)
     yield from _keymap(plan)
@@ -64,7 +64,7 @@ def make_screens(plan: MachinePlan) -> Iterator[Switch]:
         yield _input(plan, entry)
 
 
-def _vnc(plan: MachinePlan, vnc: VncPlan) -> Iterator[Switch]:
+def _vnc(plan: MachinePlan, vnc: VncPlan, free: int) -> Iterator[Switch]:
     spec = vnc.spec
     if spec.password_file is not None:
         yield ObjectSecret(id="vnc-secret", file=spec.password_file)
@@ -72,10 +72,10 @@ def _vnc(plan: MachinePlan, vnc: VncPlan) -> Iterator[Switch]:
         verify = spec.tls_verify or None
         yield ObjectTlsCredsX509(id="vnc-tls", verify_peer=bool(verify))
     host = spec.listen or ("127.0.0.1" if spec.listen is None else "")
-    where = f"unix:{vnc.socket}" if vnc.socket else f"{_bracket(host)}:{vnc.display or 0}"
+    display = free if vnc.display is None else vnc.display
+    where = f"unix:{vnc.socket}" if vnc.socket else f"{_bracket(host)}:{display}"
     yield Vnc(
         where=where,
-        to=_LAST_DISPLAY if vnc.socket is None and vnc.display is None else None,
         websocket=spec.websocket,
         password_secret="vnc-secret" if spec.password_file else None,
         tls_creds="vnc-tls" if spec.tls else None,

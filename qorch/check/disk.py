@@ -8,8 +8,6 @@ from qorch.errors import Problem
 from qorch.spec import DiskBus, DiskDevice, DiskSpec, VolumeSpec
 from qorch_storage.plan import ImageFormat, find_format
 
-_MAX_VIRTIO_SERIAL = 20  # VIRTIO_BLK_ID_BYTES
-
 
 def find_disk_problems(disk: DiskSpec) -> Iterator[Problem]:
     """What is wrong with a disk."""
@@ -26,8 +24,6 @@ def find_disk_problems(disk: DiskSpec) -> Iterator[Problem]:
         yield Problem(".path", f"{disk.path.name!r} may be of any format", "give format, too")
     elif new:
         yield from _new_volume(disk)
-    if disk.serial is not None and not 0 < len(disk.serial) <= _MAX_VIRTIO_SERIAL:
-        yield Problem(".serial", f"is not 1 to {_MAX_VIRTIO_SERIAL} characters long")
 
 
 def find_volume_problems(volume: VolumeSpec) -> Iterator[Problem]:

@@ -10,6 +10,7 @@ import attrs
 from qorch.check.board import find_board_problems
 from qorch.check.cloud_init import find_cloud_init_problems
 from qorch.check.cpu import find_cpu_problems
+from qorch.check.device import find_device_problems
 from qorch.check.disk import find_disk_problems
 from qorch.check.memory import find_memory_problems
 from qorch.check.share import find_share_problems
@@ -30,6 +31,7 @@ def find_machine_problems(vm: MachineSpec) -> Iterator[Problem]:
     for index, disk in enumerate(vm.disks):
         for problem in find_disk_problems(disk):
             yield attrs.evolve(problem, path=f".disk[{index}]{problem.path}")
+    yield from find_device_problems(vm)
     yield from find_share_problems(vm)
     if vm.cloud_init is not None:
         yield from find_cloud_init_problems(vm.cloud_init)

@@ -8,7 +8,6 @@ from pathlib import Path
 import attrs
 
 from qorch.plan.place import Placement
-from qorch.plan.seats import find_disk_bus
 from qorch.plan.storage import Storage, Volume
 from qorch.plan.values import DiskPlan, RemoteImage
 from qorch.spec import Aio, Cache, DiskDevice, DiskSpec, MachineSpec
@@ -72,7 +71,7 @@ def _plan(
     return DiskPlan(
         id=f"disk{index}",
         spec=disk,
-        bus=find_disk_bus(spec, disk),
+        bus=spec.find_bus(disk),
         chain=chain,
         remote=remote,
         block_devices=devices,

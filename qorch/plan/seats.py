@@ -10,8 +10,6 @@ from qorch.plan.place import Bus, Home, Seat, Slot
 from qorch.spec import (
     ConsoleDevice,
     DiskBus,
-    DiskDevice,
-    DiskSpec,
     HostdevType,
     InputModel,
     IommuModel,
@@ -65,18 +63,6 @@ def find_seats(path: str, spec: MachineSpec) -> Iterator[Seat]:
     yield from _guests_of_the_host(path, spec)
 
 
-def find_disk_bus(spec: MachineSpec, disk: DiskSpec) -> DiskBus:
-    """What a disk is plugged into where the file does not say: what every guest of today knows."""
-    if disk.bus is not None:
-        return disk.bus
-    if disk.device is DiskDevice.LUN:
-        return DiskBus.SCSI
-    if disk.device is DiskDevice.CDROM:
-        families = {MachineFamily.Q35: DiskBus.SATA, MachineFamily.PC: DiskBus.IDE}
-        return families.get(spec.machine.family, DiskBus.SCSI)
-    return DiskBus.VIRTIO
-
-
 def _slot(virtio: VirtioSpec) -> Slot:
     """Legacy virtio wants I/O ports, which are scarce behind root ports."""
     old = (VirtioForm.LEGACY, VirtioForm.TRANSITIONAL)
@@ -99,7 +85,7 @@ def _nics(path: str, spec: MachineSpec) -> Iterator[Seat]:
 
 def _disks(path: str, spec: MachineSpec) -> Iterator[Seat]:
     for index, disk in enumerate(spec.disks):
-        kind = find_disk_bus(spec, disk)
+        kind = spec.find_bus(disk)
         bus = _DISK_BUSES[kind]
         yield Seat(
             id=f"disk{index}",

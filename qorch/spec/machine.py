@@ -27,7 +27,7 @@ from qorch.spec.device import (
     VsockSpec,
     WatchdogSpec,
 )
-from qorch.spec.disk import ControllerSpec, DiskSpec
+from qorch.spec.disk import ControllerSpec, DiskBus, DiskDevice, DiskSpec
 from qorch.spec.display import (
     AudioSpec,
     DisplaySpec,
@@ -188,3 +188,14 @@ class MachineSpec:
     qemu_args: tuple[str, ...] = ()
     ready: ReadySpec = ReadySpec()
     powerdown_timeout: Duration = Duration(60)
+
+    def find_bus(self, disk: DiskSpec) -> DiskBus:
+        """What a disk is plugged into; by default what every guest of today has a driver for."""
+        if disk.bus is not None:
+            return disk.bus
+        if disk.device is DiskDevice.LUN:
+            return DiskBus.SCSI
+        if disk.device is DiskDevice.CDROM:
+            families = {MachineFamily.Q35: DiskBus.SATA, MachineFamily.PC: DiskBus.IDE}
+            return families.get(self.machine.family, DiskBus.SCSI)
+        return DiskBus.VIRTIO

@@ -12,10 +12,9 @@ from qorch.switch.device import DeviceModel, DeviceVirtio, VirtioCommon
 
 @attrs.frozen(kw_only=True)
 class Vnc:
-    """`-vnc`: `where` is `HOST:DISPLAY` or `unix:PATH`; `to` is the last display that is tried."""
+    """`-vnc`: `where` is `HOST:DISPLAY` or `unix:PATH`."""
 
     where: str = attrs.field(metadata=NOT_A_PROPERTY)
-    to: int | None = None
     websocket: int | None = None
     password_secret: str | None = None
     tls_creds: str | None = None

@@ -1,9 +1,10 @@
 import os
+import socket
 import stat
 
 import pytest
 
-from qorch.sockets import bind_unix, connect_unix
+from qorch.sockets import bind_unix, connect_unix, find_free_display
 
 
 @pytest.fixture
@@ -61,3 +62,10 @@ def test_a_failure_leaves_no_descriptor(tmp_path):
     with pytest.raises(FileNotFoundError):
         connect_unix(tmp_path / "s")
     assert count_fds() == before
+
+
+def test_the_first_free_vnc_display_is_found():
+    """One that somebody listens at is passed over."""
+    first = find_free_display("127.0.0.1")
+    with socket.create_server(("127.0.0.1", 5900 + first)):
+        assert find_free_display("127.0.0.1") > first

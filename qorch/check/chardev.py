@@ -1,0 +1,34 @@
+"""Character back ends."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from qorch.errors import Problem
+from qorch.spec import ChardevSpec, ChardevType, MachineSpec
+
+_PATHS = (ChardevType.FILE, ChardevType.PIPE, ChardevType.SERIAL, ChardevType.PARALLEL)
+_PORTS = (ChardevType.TCP, ChardevType.UDP)
+_SPICE = (ChardevType.SPICEVMC, ChardevType.SPICEPORT)
+_MAX_SOCKET_PATH = 107  # bytes: sun_path less its NUL (unix(7))
+
+
+def find_chardev_problems(vm: MachineSpec, path: str, chardev: ChardevSpec) -> Iterator[Problem]:
+    """What is wrong with what a port is connected to."""
+    kind = chardev.type
+    if kind in _PATHS and chardev.path is None:
+        yield Problem(f"{path}.path", "is missing", f"a {kind.value} has a path")
+    if kind in _PORTS and chardev.port is None:
+        yield Problem(f"{path}.port", "is missing")
+    if kind is ChardevType.SOCKET and chardev.path is None and not chardev.server:
+        yield Problem(f"{path}.path", "is missing", "the socket to connect to")
+    if kind is ChardevType.SOCKET and len(str(chardev.path or "").encode()) > _MAX_SOCKET_PATH:
+        yield Problem(f"{path}.path", "is longer than the path of a socket can be")
+    if chardev.path is not None and kind not in (*_PATHS, ChardevType.SOCKET):
+        yield Problem(f"{path}.path", f"a {kind.value} has none")
+    if kind in _SPICE and vm.spice is None:
+        yield Problem(f"{path}.type", f"{kind.value} goes with SPICE", "define [vm.NAME.spice]")
+    if chardev.reconnect is not None and chardev.server:
+        yield Problem(f"{path}.reconnect", "is for clients", "server = false")
+    if chardev.log_append is not None and chardev.log is None:
+        yield Problem(f"{path}.log_append", "goes with a log", "give log = …, too")

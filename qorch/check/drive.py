@@ -1,0 +1,116 @@
+"""Disks as devices: what each bus can do, and what goes together."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from qorch.errors import Problem
+from qorch.spec import Aio, Cache, DiskBus, DiskDevice, DiskSpec, MachineSpec, VirtioSpec
+from qorch.url import parse_url
+from qorch_storage.plan import ImageFormat, find_format
+
+_ATA = (DiskBus.SATA, DiskBus.IDE)
+_NAMED = (DiskBus.SCSI, *_ATA)
+_KEYS = {  # the buses that know a key
+    "iothread": (DiskBus.VIRTIO,),
+    "queues": (DiskBus.VIRTIO,),
+    "queue_size": (DiskBus.VIRTIO,),
+    "wwn": _NAMED,
+    "rotation_rate": _NAMED,
+    "product": _NAMED,
+    "vendor": (DiskBus.SCSI,),
+    "removable": (DiskBus.SCSI, DiskBus.USB),
+    "geometry": (DiskBus.VIRTIO, *_NAMED),
+}
+_SERIALS = {  # characters: VIRTIO_BLK_ID_BYTES, ATA's and NVMe's fields, MAX_SERIAL_LEN
+    **dict.fromkeys((DiskBus.VIRTIO, DiskBus.NVME, *_ATA), 20),
+    **dict.fromkeys((DiskBus.SCSI, DiskBus.USB), 36),
+    DiskBus.FLOPPY: 0,
+}
+_DEVICES = {
+    DiskDevice.CDROM: (DiskBus.SCSI, DiskBus.USB, *_ATA),
+    DiskDevice.LUN: (DiskBus.SCSI,),
+}
+_LARGEST_BLOCK = 2 << 20
+
+
+def find_drive_problems(vm: MachineSpec, disk: DiskSpec) -> Iterator[Problem]:
+    """What is wrong with a disk's device."""
+    bus = vm.find_bus(disk)
+    buses = _DEVICES.get(disk.device, tuple(DiskBus))
+    if bus not in buses:
+        known = " or ".join(f'"{item.value}"' for item in buses)
+        kind = disk.device.value
+        yield Problem(".bus", f"a {kind} cannot be on {bus.value}", f"bus = {known}")
+    for key, places in _KEYS.items():
+        if getattr(disk, key) is not None and bus not in places:
+            known = ", ".join(item.value for item in places)
+            yield Problem(f".{key}", f"a disk on {bus.value} has none", f"for disks on {known}")
+    if bus is not DiskBus.VIRTIO and disk.virtio != VirtioSpec():
+        yield Problem(".virtio", f"a disk on {bus.value} is not virtio", 'bus = "virtio"')
+    yield from _serial(disk, bus)
+    yield from _image(disk)
+    yield from _blocks(disk)
+    if disk.iothread is not None and disk.iothread not in {item.id for item in vm.iothreads}:
+        yield unknown_iothread(".iothread", disk.iothread, vm)
+
+
+def unknown_iothread(path: str, name: str, vm: MachineSpec) -> Problem:
+    """An I/O thread that nobody has defined."""
+    known = ", ".join(item.id for item in vm.iothreads)
+    hint = f"known: {known}" if known else f'[[iothread]] id = "{name}" makes it'
+    return Problem(path, f"there is no iothread {name!r}", hint)
+
+
+def _serial(disk: DiskSpec, bus: DiskBus) -> Iterator[Problem]:
+    longest = 0 if disk.device is DiskDevice.LUN else _SERIALS[bus]
+    if disk.serial is not None and not longest:
+        yield Problem(".serial", "it has none of ours to show", "leave it out")
+    elif disk.serial is not None and not 0 < len(disk.serial) <= longest:
+        yield Problem(".serial", f"is not 1 to {longest} characters long")
+    if disk.wwn is not None and not re.fullmatch("(0x)?[0-9a-fA-F]{16}", disk.wwn):
+        yield Problem(".wwn", f"{disk.wwn!r} is not 16 hexadecimal digits")
+
+
+def _image(disk: DiskSpec) -> Iterator[Problem]:
+    direct = (None, Cache.NONE, Cache.DIRECTSYNC)
+    if disk.aio is Aio.NATIVE and disk.cache not in direct:
+        hint = 'cache = "none", or another aio'
+        yield Problem(".aio", "native I/O needs a cache mode that bypasses the host's cache", hint)
+    if disk.copy_on_read and disk.read_only:
+        yield Problem(".copy_on_read", "writes to an image that is read-only")
+    if disk.device is DiskDevice.LUN and disk.path is None:
+        yield Problem(".path", "a lun is a device of the host", 'path = "/dev/…"')
+    for index, url in enumerate([disk.url, *(image.url for image in disk.chain)]):
+        if url is not None:
+            try:
+                parse_url(url)
+            except ValueError as error:
+                yield Problem(f".chain[{index - 1}].url" if index else ".url", str(error))
+    for index, image in enumerate(disk.chain):
+        if (image.path is None) == (image.url is None):
+            yield Problem(f".chain[{index}]", "is not one of: a path, a url")
+    kind = disk.format or (find_format(disk.path) if disk.path else None)
+    locked = (None, ImageFormat.LUKS, ImageFormat.QCOW2)
+    if disk.passphrase_file is not None and kind not in locked:
+        yield Problem(".passphrase_file", f"{kind} images are not encrypted", 'format = "luks"')
+    if kind is ImageFormat.LUKS and disk.passphrase_file is None:
+        yield Problem(".passphrase_file", "is missing", "name the file that has the passphrase")
+
+
+def _blocks(disk: DiskSpec) -> Iterator[Problem]:
+    for key in ("logical_block_size", "physical_block_size"):
+        size = getattr(disk, key)
+        if size is not None and not (512 <= size <= _LARGEST_BLOCK and size & (size - 1) == 0):
+            yield Problem(f".{key}", f"{size} is no power of two from 512B to 2MiB")
+    logical, physical = disk.logical_block_size, disk.physical_block_size
+    if logical is not None and physical is not None and logical > physical:
+        yield Problem(".physical_block_size", f"is less than the logical one, {logical}")
+    throttle = disk.throttle
+    if throttle is not None:
+        for kind in ("bps", "iops"):
+            parts = [getattr(throttle, f"{kind}_{way}") for way in ("read", "write")]
+            if getattr(throttle, f"{kind}_total") and any(parts):
+                hint = "give the total, or one for each direction"
+                yield Problem(f".throttle.{kind}_total", "is given with those of directions", hint)

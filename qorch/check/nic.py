@@ -1,0 +1,67 @@
+"""Network cards."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from qorch.check.chardev import find_chardev_problems
+from qorch.errors import Problem
+from qorch.spec import MachineSpec, NicModel, NicSpec, SocketNetSpec, SocketNetType, VirtioSpec
+
+_BACK_ENDS = ("user", "socket", "vhost_user", "tap", "vdpa")
+_VIRTIO_KEYS = ("queues", "rx_queue_size", "tx_queue_size", "tx")
+_NETWORK_KEYS = (
+    *("ip", "ip6", "vlan", "native_vlan", "rate_in", "rate_out", "antispoof", "isolated"),
+)
+_MAX_QUEUES = 256  # MAX_TAP_QUEUES
+
+
+def find_nic_problems(vm: MachineSpec, nic: NicSpec) -> Iterator[Problem]:
+    """What is wrong with a card."""
+    given = [key for key in _BACK_ENDS if getattr(nic, key) is not None]
+    if len(given) > 1:
+        yield Problem(f".{given[1]}", f"the card is on {given[0]} already", "keep one of them")
+    virtio = nic.model is NicModel.VIRTIO_NET
+    for key in _VIRTIO_KEYS:
+        if getattr(nic, key) is not None and not virtio:
+            yield Problem(f".{key}", f"{nic.model.value} has none", 'model = "virtio-net"')
+    if (nic.offloads or nic.virtio != VirtioSpec()) and not virtio:
+        key = "offloads" if nic.offloads else "virtio"
+        yield Problem(f".{key}", f"{nic.model.value} is not virtio", 'model = "virtio-net"')
+    yield from _queues(nic)
+    for key in _NETWORK_KEYS:
+        if given and getattr(nic, key) is not None:
+            yield Problem(f".{key}", f"goes with a network, not with {given[0]}")
+    if nic.vhost is not None and not (nic.is_networked or nic.tap):
+        yield Problem(".vhost", f"goes with a tap, not with {given[0]}")
+    if nic.rom is False and nic.rom_file is not None:
+        yield Problem(".rom_file", "is given, but rom = false leaves ROMs out", "keep one of them")
+    if nic.socket is not None:
+        yield from _socket(nic.socket)
+    if nic.user is not None and nic.user.passt:
+        yield Problem(".user.passt", "passt is not run by qorch yet", "leave it out: libslirp")
+    if nic.vhost_user is not None:
+        yield from find_chardev_problems(vm, ".vhost_user.backend", nic.vhost_user.backend)
+
+
+def _queues(nic: NicSpec) -> Iterator[Problem]:
+    if nic.queues is None:
+        return
+    if not 1 <= nic.queues <= _MAX_QUEUES:
+        yield Problem(".queues", f"{nic.queues} is not 1 to {_MAX_QUEUES}")
+    if nic.queues > 1 and (nic.user is not None or nic.socket is not None):
+        yield Problem(".queues", "only taps, vhost-user and vDPA have several")
+
+
+def _socket(socket: SocketNetSpec) -> Iterator[Problem]:
+    if socket.path is not None:
+        if socket.type not in (SocketNetType.LISTEN, SocketNetType.CONNECT):
+            yield Problem(".socket.path", f"a Unix socket cannot {socket.type.value}")
+        if socket.port is not None or socket.host is not None:
+            yield Problem(".socket.path", "goes without host and port", "keep one of them")
+    elif socket.port is None:
+        yield Problem(".socket.port", "is missing", "port = …, or path = … for a Unix socket")
+    elif socket.host is None and socket.type is not SocketNetType.LISTEN:
+        yield Problem(".socket.host", "is missing")
+    if socket.type is SocketNetType.UDP and socket.local_port is None:
+        yield Problem(".socket.local_port", "is missing", "the port that the other end sends to")
