@@ -10,7 +10,7 @@ import base64
 import fcntl
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -55,10 +55,11 @@ StepReport = Callable[[str], None]
 
 @attrs.frozen(kw_only=True)
 class Started:
-    """A QEMU that was started, and its helpers by their ids."""
+    """A QEMU that was started, its helpers by their ids, and the volumes that were made for it."""
 
     process: Process
     helpers: Mapping[str, Process]
+    volumes: tuple[tuple[PoolPlan, VolumePlan], ...] = ()
 
 
 def start_qemu(
@@ -76,9 +77,13 @@ def start_qemu(
     data = state.machine_data(plan.name)
     with ExitStack() as undo:
         pools = Pools.from_plans(find_pools(state).values())
+        wanted = [(disk.pool, disk.volume) for disk in plan.disks if not disk.kept]
+        made = [
+            (pool, volume)
+            for pool, volume in wanted
+            if pool is not None and volume is not None and ensure_volume(pool, volume, report, undo)
+        ]
         for disk in plan.disks:
-            if disk.pool is not None and disk.volume is not None and not disk.kept:
-                ensure_volume(disk.pool, disk.volume, report, undo)
             check_disk(disk, pools)
         data.mkdir(parents=True, exist_ok=True)
         if plan.seed is not None:
@@ -104,7 +109,9 @@ def start_qemu(
             )
         undo.pop_all()
     return Started(
-        process=process, helpers={name: helper.process for name, helper in helpers.items()}
+        process=process,
+        helpers={name: helper.process for name, helper in helpers.items()},
+        volumes=tuple(made),
     )
 
 
@@ -153,13 +160,23 @@ def check_disk(disk: DiskPlan, pools: Pools) -> None:
         )
 
 
-def ensure_volume(pool: PoolPlan, volume: VolumePlan, report: StepReport, undo: ExitStack) -> None:
-    """Make a volume unless it is there; one that was made here is removed again on failure."""
+def remove_volumes(volumes: Iterable[tuple[PoolPlan, VolumePlan]]) -> None:
+    """Remove volumes that were made for a machine that never ran. Raises StorageError."""
+    for pool, volume in volumes:
+        make_pool(pool).remove_volume(volume.name, volume.format)
+
+
+def ensure_volume(pool: PoolPlan, volume: VolumePlan, report: StepReport, undo: ExitStack) -> bool:
+    """Make a volume unless it is there, and tell whether it was made.
+
+    One that was made here is removed again on failure.
+    """
     place = make_pool(pool)
     existed = pool.volume_path(volume.name, volume.format).exists()
     place.ensure_volume(volume, report=report)
     if not existed:
         undo.callback(place.remove_volume, volume.name, volume.format)
+    return not existed
 
 
 @contextmanager

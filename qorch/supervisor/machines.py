@@ -20,11 +20,11 @@ from qorch.process import Process, find_processes
 from qorch.progress import Progress, Report
 from qorch.qmp import Transcript
 from qorch.ready import wait_ready
-from qorch.resources import Started, is_locked, remove_taps, start_qemu
+from qorch.resources import Started, is_locked, remove_taps, remove_volumes, start_qemu
 from qorch.state import Store
 from qorch.supervisor.definitions import Definitions
 from qorch.supervisor.events import Events
-from qorch.supervisor.tasks import Tasks, from_thread
+from qorch.supervisor.tasks import Tasks, from_thread, shielded
 from qorch.units import Name
 from qorch_net.errors import NetError
 
@@ -135,7 +135,12 @@ class Machines:
                     )
                 )
                 report(Progress("vm", name, "run"))
-                await self._launch(plan, started)
+                try:
+                    await self._launch(plan, started)
+                except QorchError:  # its guest never ran: nothing is on them
+                    undo = functools.partial(remove_volumes, started.volumes)
+                    await shielded(trio.to_thread.run_sync, undo)
+                    raise
             finally:
                 self._starting.discard(name)
             return True

@@ -195,3 +195,15 @@ def test_stale_files_after_a_kill(qorch_host: Host) -> None:
     do(qorch_host, "volume", "ls")
     assert sorted(path.name for path in pool.iterdir()) == ["a.qcow2", "mine.txt"]
     assert qorch_host.find_leftovers() == []
+
+
+def test_volumes_of_a_machine_that_never_ran(qorch_host: Host, tmp_path: Path) -> None:
+    """A QEMU that ends at once leaves no volume that was made for it; one that was there stays."""
+    do(qorch_host, "volume", "create", "mine", "--size", "1MiB")
+    text = '[vm.web]\nmemory = "64MiB"\naccel = "tcg"\n[[vm.web.disk]]\nsize = "1MiB"\n'
+    text += 'format_options = { "no-such-option" = true }\n'
+    with pytest.raises(ClientError, match="no-such-option"):
+        qorch_host.up(text)
+    assert [row["name"] for row in ask(qorch_host, "volume", "ls")] == ["mine.qcow2"]
+    assert qorch_host.client.find_machines() == []
+    assert qorch_host.find_leftovers() == []
