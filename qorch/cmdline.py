@@ -24,7 +24,9 @@ from qorch_net.plan import Mode
 
 _OF_NETWORKS: dict[str, Any] = {  # of a card, what its network sees to and no word of QEMU's says
     **dict.fromkeys(("ip", "ip6", "vlan", "native_vlan", "rate_in", "rate_out"), None),
-    "antispoof": None, "isolated": None, "trunk": (),
+    "antispoof": None,
+    "isolated": None,
+    "trunk": (),
 }
 
 

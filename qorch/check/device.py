@@ -149,6 +149,10 @@ def _services(vm: MachineSpec) -> Iterator[Problem]:
             yield Problem(f"{path}.action", "QEMU has one action for all watchdogs")
     if vm.iommu is not None and not q35 and vm.iommu.model is not IommuModel.AMD:
         yield Problem(".iommu.model", f"{vm.iommu.model.value} needs q35", 'machine = "q35"')
+    yield from _cards(vm)
+
+
+def _cards(vm: MachineSpec) -> Iterator[Problem]:
     for index, shmem in enumerate(vm.shmems):
         if shmem.size is not None and shmem.size & (shmem.size - 1):
             yield Problem(f".shmem[{index}].size", f"{shmem.size} is no power of two")

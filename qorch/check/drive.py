@@ -82,6 +82,16 @@ def _image(disk: DiskSpec) -> Iterator[Problem]:
         yield Problem(".copy_on_read", "writes to an image that is read-only")
     if disk.device is DiskDevice.LUN and disk.path is None:
         yield Problem(".path", "a lun is a device of the host", 'path = "/dev/…"')
+    yield from _elsewhere(disk)
+    kind = disk.format or (find_format(disk.path) if disk.path else None)
+    locked = (None, ImageFormat.LUKS, ImageFormat.QCOW2)
+    if disk.passphrase_file is not None and kind not in locked:
+        yield Problem(".passphrase_file", f"{kind} images are not encrypted", 'format = "luks"')
+    if kind is ImageFormat.LUKS and disk.passphrase_file is None:
+        yield Problem(".passphrase_file", "is missing", "name the file that has the passphrase")
+
+
+def _elsewhere(disk: DiskSpec) -> Iterator[Problem]:
     for index, url in enumerate([disk.url, *(image.url for image in disk.chain)]):
         if url is not None:
             try:
@@ -91,12 +101,6 @@ def _image(disk: DiskSpec) -> Iterator[Problem]:
     for index, image in enumerate(disk.chain):
         if (image.path is None) == (image.url is None):
             yield Problem(f".chain[{index}]", "is not one of: a path, a url")
-    kind = disk.format or (find_format(disk.path) if disk.path else None)
-    locked = (None, ImageFormat.LUKS, ImageFormat.QCOW2)
-    if disk.passphrase_file is not None and kind not in locked:
-        yield Problem(".passphrase_file", f"{kind} images are not encrypted", 'format = "luks"')
-    if kind is ImageFormat.LUKS and disk.passphrase_file is None:
-        yield Problem(".passphrase_file", "is missing", "name the file that has the passphrase")
 
 
 def _blocks(disk: DiskSpec) -> Iterator[Problem]:

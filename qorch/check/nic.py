@@ -32,6 +32,10 @@ def find_nic_problems(vm: MachineSpec, nic: NicSpec) -> Iterator[Problem]:
     for key in _NETWORK_KEYS:
         if given and getattr(nic, key) is not None:
             yield Problem(f".{key}", f"goes with a network, not with {given[0]}")
+    yield from _back_end(vm, nic, given)
+
+
+def _back_end(vm: MachineSpec, nic: NicSpec, given: list[str]) -> Iterator[Problem]:
     if nic.vhost is not None and not (nic.is_networked or nic.tap):
         yield Problem(".vhost", f"goes with a tap, not with {given[0]}")
     if nic.rom is False and nic.rom_file is not None:
