@@ -22,6 +22,8 @@ GUESTS = ("bios", "tiny")  # that tests may ask for
 WORDS = (
     *(sys.executable, "-m", "pytest", "-q", "-p", "testbed_inside", "-p", "pytest_trio.plugin"),
     *("-p", "qorch.testing.plugin", "-p", "no:cacheprovider"),
+    # A test that hangs takes the rest with it, and shows where it stands.
+    *("-o", "faulthandler_timeout=1200", "-o", "faulthandler_exit_on_timeout=true"),
 )
 ENVIRONMENT = {
     "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
@@ -43,18 +45,21 @@ class Run:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not self.ended.exists():
                 self.run()
-        lines = self.reports.read_text().splitlines() if self.reports.exists() else []
-        return [data for data in map(json.loads, lines) if data["nodeid"] == name]
+        text = self.reports.read_text() if self.reports.exists() else ""
+        whole = text.rpartition("\n")[0].splitlines()  # the last may be cut off with the VM
+        return [data for data in map(json.loads, whole) if data["nodeid"] == name]
 
     def run(self):
         """Run all tests in the VM."""
-        for guest in GUESTS:  # in there is no network
-            subprocess.run([ROOT / "scripts" / "guest", guest], check=True, capture_output=True)
         arguments = self.directory / "arguments"
         arguments.write_text("".join(f"{name}\n" for name in self.names))
         environment = {**ENVIRONMENT, "TESTBED_REPORTS": str(self.reports)}
         seconds = BOOT_SECONDS + TEST_SECONDS * len(self.names)
         with self.output.open("w") as output:
+            for guest in GUESTS:  # in there is no network to build them from
+                subprocess.run(
+                    [ROOT / "scripts" / "guest", guest], stdout=output, stderr=output, check=False
+                )
             done = subprocess.run(
                 [
                     *("setpriv", "--pdeathsig", "TERM"),  # it must not outlive us
