@@ -85,3 +85,46 @@ def test_a_machine_without_a_console(qorch_host: Host, bios_disk: Path) -> None:
         done = qorch_host.qorch(verb, "web")
         assert done.returncode == 1
         assert "has no console" in done.stderr
+
+
+def test_many_devices(qorch_host: Host, tiny: Path) -> None:
+    """A guest finds disks on two buses, two cards, random numbers and a second console."""
+    qorch_host.up(
+        f"""{make_text(tiny)}
+    [[vm.web.disk]]
+    size = "16MiB"
+    serial = "V1"
+    [[vm.web.disk]]
+    size = "17MiB"
+    bus = "scsi"
+    serial = "S1"
+    [[vm.web.nic]]
+    user = {{}}
+    [[vm.web.nic]]
+    user = {{}}
+    [[vm.web.serial]]
+    model = "virtconsole"
+    backend = "null"
+    """
+    )
+    web = qorch_host.machine("web")
+    web.type("cat /sys/block/vda/serial /sys/block/[vs]da/size; ls /sys/class/net\n")
+    web.wait_console(r"V1\s*34816\s+32768\s+eth0\s+eth1\s+lo")
+    web.type("ls -d /dev/hvc0 && head -c 8 /dev/hwrng | wc -c; echo E''ND\n")
+    web.wait_console(r"/dev/hvc0\s+8\s+END")
+
+
+def test_a_disk_on_ide(qorch_host: Host, bios_disk: Path) -> None:
+    """The BIOS of an old PC boots from it."""
+    qorch_host.up(f"""
+    [vm.web]
+    machine = "pc"
+    accel = "tcg"
+    memory = "16MiB"
+    [[vm.web.disk]]
+    path = "{bios_disk}"
+    bus = "ide"
+    [[vm.web.video]]
+    model = "cirrus"
+    """)
+    qorch_host.machine("web").wait_console(r"^GUEST-UP")
