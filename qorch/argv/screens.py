@@ -71,11 +71,8 @@ def _vnc(plan: MachinePlan, vnc: VncPlan, free: int) -> Iterator[Switch]:
     if spec.tls:
         verify = spec.tls_verify or None
         yield ObjectTlsCredsX509(id="vnc-tls", verify_peer=bool(verify))
-    host = spec.listen or ("127.0.0.1" if spec.listen is None else "")
-    display = free if vnc.display is None else vnc.display
-    where = f"unix:{vnc.socket}" if vnc.socket else f"{_bracket(host)}:{display}"
     yield Vnc(
-        where=where,
+        where=_find_place(vnc, free),
         websocket=spec.websocket,
         password_secret="vnc-secret" if spec.password_file else None,
         tls_creds="vnc-tls" if spec.tls else None,
@@ -84,6 +81,16 @@ def _vnc(plan: MachinePlan, vnc: VncPlan, free: int) -> Iterator[Switch]:
         power_control=spec.power_control,
         audiodev=plan.audio[0].id if plan.audio else None,
     )
+
+
+def _find_place(vnc: VncPlan, free: int) -> str:
+    """Where it listens; `none` is for viewers that are handed over by QMP."""
+    if vnc.socket is not None:
+        return f"unix:{vnc.socket}"
+    if vnc.spec.listen == "none":
+        return "none"
+    host = "127.0.0.1" if vnc.spec.listen is None else vnc.spec.listen
+    return f"{_bracket(host)}:{free if vnc.display is None else vnc.display}"
 
 
 def _bracket(host: str) -> str:
