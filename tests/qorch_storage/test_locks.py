@@ -34,9 +34,11 @@ def open_qemu(path, *, read_only=False, mark=None):
     words += ["-device", json.dumps(device)]
     env = os.environ | ({"QORCH_OWNER": mark} if mark else {})
     with subprocess.Popen(words, env=env, stdin=-1, stdout=-1, text=True) as qemu:
-        json.loads(qemu.stdout.readline())  # it has opened all by the time that it greets
-        yield qemu
-        qemu.kill()
+        try:
+            json.loads(qemu.stdout.readline())  # it has opened all by the time that it greets
+            yield qemu
+        finally:
+            qemu.kill()
 
 
 @pytest.fixture

@@ -266,20 +266,24 @@ def test_bad_input(pools, plans, vg, monkeypatch, tmp_path):
 def test_in_use(pools, pool):
     """An LV that a QEMU has open is not removed, shrunk or wiped, and the error says who it is."""
     volume = make(pools, pool)
-    words = ["qemu-system-x86_64", "-S", "-display", "none", "-nodefaults", "-machine", "none"]
+    words = ["qemu-system-x86_64", "-S", "-display", "none", "-nodefaults", "-machine", "q35"]
     words += ["-blockdev", f"driver=host_device,node-name=d,filename={volume.path}"]
-    words += ["-qmp", "stdio"]
+    words += ["-device", "virtio-blk-pci,drive=d", "-qmp", "stdio"]
     env = os.environ | {"QORCH_OWNER": f"{OWNER}:vm/web"}
+    changes = (
+        lambda: remove_volume(pools, volume),
+        lambda: wipe_volume(pools, volume),
+        lambda: resize_volume(pools, volume, 4 * MIB, force=True),
+    )
     with subprocess.Popen(words, env=env, stdin=-1, stdout=-1, text=True) as qemu:
-        json.loads(qemu.stdout.readline())  # it has opened all by the time that it greets
-        for change in (
-            lambda: remove_volume(pools, volume),
-            lambda: wipe_volume(pools, volume),
-            lambda: resize_volume(pools, volume, 4 * MIB, force=True),
-        ):
-            with pytest.raises(StorageError, match=rf"in use by machine web \(pid {qemu.pid}\)"):
-                change()
-        qemu.kill()
+        try:
+            json.loads(qemu.stdout.readline())  # it has opened all by the time that it greets
+            for change in changes:
+                words = rf"in use by machine web \(pid {qemu.pid}\)"
+                with pytest.raises(StorageError, match=words):
+                    change()
+        finally:
+            qemu.kill()
 
 
 def test_open_by_others(pools):
