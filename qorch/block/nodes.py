@@ -13,6 +13,7 @@ def make_node(
     device: bool = False,
     read_only: bool = False,
     backing: str | None = None,
+    direct: bool = False,
 ) -> Properties:
     """What `blockdev-add` takes for an image; `device` tells that it is a block device.
 
@@ -30,6 +31,8 @@ def make_node(
         "file": file,
         "discard": "unmap",
     }
+    if direct:  # past the host's page cache, as the disk's other images
+        file["cache"] = node["cache"] = {"direct": True}
     if read_only:
         node["read-only"] = True
     if image.format is ImageFormat.QCOW2:

@@ -19,9 +19,12 @@ def keep_images(machine: MachinePlan, images: Iterable[DiskImages]) -> MachinePl
 
     def keep(disk: DiskPlan) -> DiskPlan:
         item = known.get((disk.id, disk.path)) if disk.chain else None
-        if item is None:
-            return disk
-        devices = find_devices(item.chain, frozenset(disk.block_devices))
-        return attrs.evolve(disk, chain=item.chain, block_devices=devices, kept=True)
+        return keep_disk(disk, item) if item else disk
 
     return attrs.evolve(machine, disks=tuple(keep(disk) for disk in machine.disks))
+
+
+def keep_disk(disk: DiskPlan, images: DiskImages) -> DiskPlan:
+    """A disk with its data where it is."""
+    devices = find_devices(images.chain, frozenset(disk.block_devices))
+    return attrs.evolve(disk, chain=images.chain, block_devices=devices, kept=True)

@@ -23,9 +23,10 @@ from qorch.block.record import Journal, Record, Step
 from qorch.block.run import execute, find_graph, find_jobs
 from qorch.errors import MachineError, NotFoundError
 from qorch.machine import Machine
-from qorch.plan import DiskPlan, MachinePlan
+from qorch.plan import DiskPlan, MachinePlan, keep_disk
 from qorch.progress import Progress, Report
 from qorch.qmp import CommandError, Monitor
+from qorch.spec import Cache
 from qorch.supervisor.block.images import is_device, read_chain
 from qorch.supervisor.block.records import Records
 from qorch.supervisor.definitions import Definitions
@@ -148,7 +149,9 @@ class Work:
         device = await self.in_thread(is_device, image.path)
         name = graph.free_name(disk)
         self.step(f"open {image.path.name}")
-        await self.execute(Command("blockdev-add", make_node(name, image, device=device)))
+        direct = self.find_disk(disk).cache in {Cache.NONE, Cache.DIRECTSYNC}
+        node = make_node(name, image, device=device, direct=direct)
+        await self.execute(Command("blockdev-add", node))
         return name
 
     async def close_nodes(self, paths: Sequence[Path]) -> None:
@@ -196,8 +199,7 @@ class Work:
         """A plan with its disks' data where the record says, whatever it said before."""
         known = {item.disk: item for item in self.record.disks}
         disks = tuple(
-            attrs.evolve(disk, chain=known[disk.id].chain, kept=True) if disk.id in known else disk
-            for disk in plan.disks
+            keep_disk(disk, known[disk.id]) if disk.id in known else disk for disk in plan.disks
         )
         return attrs.evolve(plan, disks=disks)
 
