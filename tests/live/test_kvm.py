@@ -1,0 +1,76 @@
+"""Linux guests under KVM, in the test VM: the CPU that TCG emulates there has SVM."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from qorch.testing import Host, TestMachine
+
+pytestmark = [pytest.mark.testbed, pytest.mark.kvm]
+
+DOCUMENT = """
+    [vm.web]
+    kernel = "{tiny}/vmlinuz"
+    initrd = "{tiny}/initrd.gz"
+    append = "{append}"
+    memory = "192MiB"
+    accel = "kvm"
+    cpu = {{ count = 2, pin = ["1", "0"] }}
+    ready = {{ console = "^GUEST-UP" }}
+
+    [[vm.web.nic]]
+    vhost = true
+
+    [vm.db]
+    kernel = "{tiny}/vmlinuz"
+    initrd = "{tiny}/initrd.gz"
+    append = "{append}"
+    memory = "192MiB"
+    accel = "auto"
+    cpu = {{ count = 1, pin = ["1"] }}
+    ready = {{ console = "^GUEST-UP" }}
+
+    [[vm.db.nic]]
+"""
+
+
+def ignore(_line: object) -> None:
+    """Take no notice of progress."""
+
+
+def assert_under_kvm(machine: TestMachine, pins: list[int]) -> None:
+    """It runs under KVM, a pinned thread per vCPU, and answers a ping."""
+    shown = machine.show()
+    assert shown["accel"] == "kvm"
+    words = Path(f"/proc/{shown['pid']}/cmdline").read_text().split("\0")
+    assert "-enable-kvm" in words
+    assert f"GUEST-CPU n={len(pins)}" in machine.console_log
+    for vcpu, pin in zip(shown["vcpus"], pins, strict=True):
+        assert vcpu["affinity"] == [pin]
+        thread = Path(f"/proc/{shown['pid']}/task/{vcpu['thread_id']}/comm").read_text()
+        assert thread == f"CPU {vcpu['index']}/KVM\n"
+    machine.host.run("ping", "-c", "2", "-W", "10", machine.ip)
+
+
+def assert_vhost(pid: int) -> None:
+    """The kernel itself moves the frames of QEMU's card, in a thread that is named after QEMU."""
+    opened = {str(fd.readlink()) for fd in Path(f"/proc/{pid}/fd").iterdir()}
+    assert "/dev/vhost-net" in opened
+    names = [path.read_text().strip() for path in Path("/proc").glob("[0-9]*/comm")]
+    assert f"vhost-{pid}" in names
+
+
+def test_linux(qorch_host: Host, tiny: Path) -> None:
+    """Linux guests run under KVM, pinned, on the network, with vhost; `auto` means KVM here."""
+    append = (tiny / "cmdline").read_text().strip()
+    qorch_host.up(DOCUMENT.format(tiny=tiny, append=append), wait=600)
+    web, db = qorch_host.machine("web"), qorch_host.machine("db")
+    assert_under_kvm(web, [1, 0])
+    assert_under_kvm(db, [1])
+    assert_vhost(web.show()["pid"])
+    for machine in (web, db):
+        qorch_host.client.stop_machine(machine.name, report=ignore, grace=120)
+        assert "GUEST-POWERDOWN" in machine.console_log
+        assert machine.show()["state"] == "stopped"
