@@ -134,7 +134,11 @@ class Machines:
                         report=from_thread("vm", name, report),
                     )
                 )
-                report(Progress("vm", name, "run"))
+                try:
+                    report(Progress("vm", name, "run"))
+                except BaseException:  # nobody has taken it over yet
+                    await shielded(self._discard, plan, started)
+                    raise
                 try:
                     await self._launch(plan, started)
                 except QorchError:  # its guest never ran: nothing is on them
@@ -174,6 +178,13 @@ class Machines:
                 f"not ready within {seconds:g} s: {', '.join(names)}",
                 "it runs on; see qorch log NAME, and [vm.NAME.ready] for what ready means",
             )
+
+    async def _discard(self, plan: MachinePlan, started: Started) -> None:
+        """End a QEMU whose guest has not run, and what was made for it."""
+        await _end(started)
+        await self._remove_taps(plan)
+        self._store.forget_run(plan.name)
+        await trio.to_thread.run_sync(remove_volumes, started.volumes)
 
     async def _launch(self, plan: MachinePlan, started: Started, *, adopted: bool = False) -> None:
         """Hand a QEMU over to a task of its own and wait until its guest runs."""
@@ -284,9 +295,7 @@ class Machines:
         plan = self._store.read_run(name) if name in self._definitions else None
         if plan is None:
             report(Progress("vm", name, message="removed: no definition owns it"))
-            await _kill(started.process)
-            for helper in started.helpers.values():
-                await end_helper(helper)
+            await _end(started)
             return
         report(Progress("vm", name, f"adopt pid {started.process.pid}"))
         try:
@@ -295,7 +304,9 @@ class Machines:
             report(Progress("vm", name, message=f"was not adopted: {error}"))
 
 
-async def _kill(process: Process) -> None:
-    process.send_signal(signal.SIGKILL)
-    await process.wait()
-    process.close()
+async def _end(started: Started) -> None:
+    started.process.send_signal(signal.SIGKILL)
+    await started.process.wait()
+    started.process.close()
+    for helper in started.helpers.values():
+        await end_helper(helper)
