@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from qorch_net.errors import NetError
 from qorch_net.netlink.messages import (
@@ -20,7 +20,7 @@ from qorch_net.netlink.tc import make_diversion, make_limit
 from qorch_net.steps import ignore
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from qorch_net.host import Link
     from qorch_net.netlink.links import Links
@@ -60,13 +60,7 @@ def plug(plan: TapPlan, links: Links) -> None:
             ("IFLA_MASTER", bridge.index if bridge else None),
         ),
     ]
-    if not (plan.learning and plan.flood) or plan.isolated:
-        wanted.append(make_port(index, plan))
-    if plan.vlan is not None or plan.trunk:
-        untagged = plan.vlan if plan.vlan is not None else plan.native
-        tagged = set(plan.trunk) - {plan.native}
-        drop = _DEFAULT_VLAN not in {untagged, *tagged}
-        wanted += make_port_vlans(index, tagged, untagged, drop_default=drop)
+    wanted += _make_port_settings(plan, index)
     if plan.rate_out_of_it:
         wanted.append(make_limit(index, plan.rate_out_of_it))
     if plan.rate_into_it:
@@ -76,6 +70,32 @@ def plug(plan: TapPlan, links: Links) -> None:
         wanted.append(make_link(index, up=True))
     place = f" into bridge {plan.bridge}" if plan.bridge else " in"
     links.send(wanted, f"cannot plug tap {plan.name}{place}")
+
+
+def replug(plans: Iterable[TapPlan], links: Links) -> None:
+    """Plug taps in again whose bridge was removed by somebody and has been made anew."""
+    found = {link.mark: link for link in links.find_links("tun") if not link.master}
+    for plan in plans:
+        link = found.get(plan.mark)
+        if link is None or plan.bridge is None:
+            continue
+        bridge = _find_bridge(plan, plan.bridge, links)
+        joined = make_link(link.index, ("IFLA_MASTER", bridge.index))
+        wanted = [joined, *_make_port_settings(plan, link.index)]
+        links.send(wanted, f"cannot plug tap {plan.name} into bridge {plan.bridge}")
+
+
+def _make_port_settings(plan: TapPlan, index: int) -> list[Any]:
+    """Make the messages for what a bridge forgets with a port."""
+    wanted = []
+    if not (plan.learning and plan.flood) or plan.isolated:
+        wanted.append(make_port(index, plan))
+    if plan.vlan is not None or plan.trunk:
+        untagged = plan.vlan if plan.vlan is not None else plan.native
+        tagged = set(plan.trunk) - {plan.native}
+        drop = _DEFAULT_VLAN not in {untagged, *tagged}
+        wanted += make_port_vlans(index, tagged, untagged, drop_default=drop)
+    return wanted
 
 
 def remove_lasting(

@@ -20,11 +20,11 @@ import attrs
 from qorch_net.errors import NetError
 from qorch_net.macvtap import open_device
 from qorch_net.netlink.links import Links, open_links
-from qorch_net.plug import create_macvtap, plug, remove_lasting
+from qorch_net.plug import create_macvtap, plug, remove_lasting, replug
 from qorch_net.steps import ignore
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator
+    from collections.abc import Callable, Collection, Iterable, Iterator
 
     from qorch_net.plan import TapPlan
     from qorch_net.steps import Report
@@ -66,6 +66,15 @@ def open_tap(plan: TapPlan) -> Iterator[OpenTap]:
             with open_links() as links, _removing(plan, links):
                 plug(plan, links)
         yield OpenTap(queues=queues, vhosts=vhosts)
+
+
+def replug_taps(plans: Iterable[TapPlan]) -> None:
+    """Plug open taps in again that are in no bridge though planned: theirs was made anew.
+
+    Taps that are not open, or in some bridge, are left alone. Raises NetError.
+    """
+    with open_links() as links:
+        replug(plans, links)
 
 
 def remove_tap(plan: TapPlan) -> None:

@@ -163,15 +163,25 @@ class Networks:
     async def ensure(self, name: Name, report: Report) -> None:
         """Bring a network up, or make it as it is defined now. Raises NetError."""
         from qorch_net.network import ensure_network  # noqa: PLC0415  pyroute2: 120 ms
+        from qorch_net.tap import replug_taps  # noqa: PLC0415
 
         plan = self.plan_of(name)
         run_dir = self.state.run / "network"
         run_dir.mkdir(parents=True, exist_ok=True)
 
         tell = from_thread("network", name, report)
+        machines = self._machines.plans.values()
+        taps = [tap for machine in machines for tap in machine.taps if tap.bridge == plan.bridge]
+        steps = ["bridge"] if name not in self.up else []  # it may be new since somebody was killed
+
+        def note(step: str) -> None:
+            steps.append(step)
+            tell(step)
 
         def ensure() -> None:
-            ensure_network(plan, run_dir=run_dir, dnsmasq=self.dnsmasq, report=tell)
+            ensure_network(plan, run_dir=run_dir, dnsmasq=self.dnsmasq, report=note)
+            if plan.bridge is not None and "bridge" in steps:
+                replug_taps(taps)
 
         async with self._turn:
             await trio.to_thread.run_sync(ensure)

@@ -94,6 +94,21 @@ def test_a_guest_is_seen_on_its_network(qorch_host: Host, bios_disk: Path) -> No
     qorch_host.down(text)
 
 
+def test_a_bridge_that_somebody_removed_is_made_again(qorch_host: Host, bios_disk: Path) -> None:
+    """By `network up` and by a new supervisor; guests that run are on it as before."""
+    qorch_host.up(GUEST.format(disk=bios_disk))
+    (planned,) = qorch_host.qorch("ip", "web").stdout.split()
+    bridge = ask(qorch_host, "network", "show", "lan")["bridge"]
+    qorch_host.run("ip", "link", "del", bridge)
+    assert qorch_host.qorch("network", "up", "lan").returncode == 0
+    qorch_host.run("ping", "-c1", "-W5", planned)
+    qorch_host.kill_supervisor()
+    qorch_host.run("ip", "link", "del", bridge)
+    assert qorch_host.qorch("network", "ls").returncode == 0
+    qorch_host.run("ping", "-c1", "-W5", planned)
+    qorch_host.down(GUEST.format(disk=bios_disk))
+
+
 def test_up_names_the_firewall_that_stops_guests(qorch_host: Host) -> None:
     """A forward chain of others that drops: `up` and `doctor` print the table and the cure."""
     qorch_host.run("nft", "add table inet wall")

@@ -15,7 +15,13 @@ from qorch_net.errors import NetError
 from qorch_net.plan import MacvtapMode, Rate, TapPlan
 from qorch_net.probe import find_owned
 from qorch_net.shaping import make_redirect, make_token_bucket
-from qorch_net.tap import open_tap, remove_orphan_taps, remove_tap, remove_taps_of
+from qorch_net.tap import (
+    open_tap,
+    remove_orphan_taps,
+    remove_tap,
+    remove_taps_of,
+    replug_taps,
+)
 
 pytestmark = pytest.mark.live
 
@@ -293,3 +299,18 @@ def test_limits_are_told_in_full_width(rate, attributes):
     assert struct.unpack("=Q", found[4]) == (rate.rate,)
     assert len(found[1]) == 36
     assert len(make_redirect(7)) % 4 == 0
+
+
+def test_tap_is_plugged_in_again(lab, tools, bridge):
+    """A bridge that somebody removed and that was made anew gets its taps back, as they were."""
+    plan = make_tap(lab, isolated=True, learning=False)
+    stranger = make_tap(lab, name="qtest2-web", label="vm/web/nic1", bridge="br1")
+    with open_tap(plan):
+        tools.run("ip", "link", "del", bridge)
+        tools.run("ip", "link", "add", bridge, "up", "type", "bridge")
+        replug_taps([plan, stranger])
+        port = show(tools, plan.name)
+        replug_taps([plan])
+    assert port["master"] == bridge
+    flags = port["linkinfo"]["info_slave_data"]
+    assert (flags["isolated"], flags["learning"]) == (True, False)
