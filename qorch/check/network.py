@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from ipaddress import IPv4Address, IPv4Network, IPv6Address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from itertools import combinations
 
 from qorch.errors import Problem
@@ -125,7 +125,7 @@ def _served(network: NetworkSpec) -> Iterator[Problem]:
     if network.forwards and network.mode is not Mode.NAT:
         yield Problem(".forward", "means nothing but in mode nat", "guests are reached directly")
     for index, forward in enumerate(network.forwards):
-        for problem in _forward(forward):
+        for problem in (*_forward(forward), *_target(network, forward)):
             yield Problem(f".forward[{index}]{problem.path}", problem.message, problem.hint)
 
 
@@ -160,6 +160,7 @@ def _subnet6(network: NetworkSpec) -> Iterator[Problem]:
             if getattr(network, key):
                 yield Problem(f".{key}", "goes with an IPv6 subnet", "give subnet6 = …, too")
         return
+    yield from _kind6(subnet)
     if subnet.prefixlen > 126:
         yield Problem(".subnet6", f"{subnet} has no room for a guest", "/64 is usual")
     if network.ra is not False and subnet.prefixlen != 64:
@@ -178,6 +179,11 @@ def _subnet6(network: NetworkSpec) -> Iterator[Problem]:
             yield Problem(f".{key}", f"{address} is no address of {subnet}")
 
 
+def _kind6(subnet: IPv6Network) -> Iterator[Problem]:
+    if subnet.is_multicast or subnet.is_link_local or subnet.is_loopback or subnet.is_unspecified:
+        yield Problem(".subnet6", f"{subnet} is not for hosts", "take one of fd00::/8")
+
+
 def _forward(forward: ForwardSpec) -> Iterator[Problem]:
     if (forward.vm is None) == (forward.ip is None):
         yield Problem("", "leads to a machine or an address: one of them", 'vm = "web" or ip = …')
@@ -187,6 +193,16 @@ def _forward(forward: ForwardSpec) -> Iterator[Problem]:
             yield Problem(f".{key}", f"there is no port {port}", "1 to 65535")
     if not 1 <= forward.count < 1 << 16:
         yield Problem(".count", f"{forward.count} ports are not possible")
+
+
+def _target(network: NetworkSpec, forward: ForwardSpec) -> Iterator[Problem]:
+    subnet, ip = network.subnet, forward.ip
+    if subnet is None or ip is None:
+        return
+    if not _is_host(ip, subnet):
+        yield Problem(".ip", f"{ip} is no host address of {subnet}", "a guest of this network")
+    elif ip == (network.gateway or subnet.network_address + 1):
+        yield Problem(".ip", f"{ip} is the host itself", "a guest of this network")
 
 
 def find_overlapping_subnets(spec: Spec) -> Iterator[Problem]:

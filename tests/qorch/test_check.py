@@ -74,6 +74,18 @@ def test_a_machine_that_makes_no_sense_is_refused(lines, path, message):
             ".dhcp.end",
             "no host address",
         ),
+        ('subnet6 = "ff02::/64"', ".subnet6", "not for hosts"),
+        ('subnet6 = "fe80::/64"', ".subnet6", "not for hosts"),
+        (
+            'subnet = "10.0.0.0/24"\nforward = [{ host_port = 80, ip = "10.0.1.5" }]',
+            ".forward[0].ip",
+            "no host address",
+        ),
+        (
+            'subnet = "10.0.0.0/24"\nforward = [{ host_port = 80, ip = "10.0.0.1" }]',
+            ".forward[0].ip",
+            "the host itself",
+        ),
     ],
 )
 def test_a_network_that_makes_no_sense_is_refused(lines, path, message):
