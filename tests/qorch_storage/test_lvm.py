@@ -184,7 +184,8 @@ def test_space_and_overcommit(pools):
         file.write(os.urandom(4 * MIB))
     space = pools["thin"].find_space()
     assert space.capacity == 128 * MIB
-    assert 4 * MIB <= space.allocation - before.allocation < 6 * MIB
+    step = space.capacity // 10_000  # LVM says it in hundredths of a percent
+    assert 4 * MIB - step <= space.allocation - before.allocation < 6 * MIB
     assert space.overcommit > 8000
     pools["thin"].extend(None, 32 * MIB)
     assert pools["thin"].find_space().capacity == 160 * MIB
