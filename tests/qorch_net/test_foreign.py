@@ -5,7 +5,7 @@ import subprocess
 from ipaddress import IPv6Interface
 
 import pytest
-from guests import connect, listen, plug, settle, uplink
+from net_guests import connect, listen, plug, settle, uplink
 
 from qorch_net.firewalls import find_blockers
 from qorch_net.foreign import ForeignChain, Kind, make_blockers

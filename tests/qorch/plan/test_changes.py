@@ -88,8 +88,10 @@ def test_a_running_machine_is_restarted_with_what_differs():
         "restart",
         "vm",
         "web",
-        "accel tcg → kvm, cpu.count 2 → 1, cpu.model max → host, memory.size 1GiB → 2GiB,"
-        " nics.0.tap.vhost False → True",
+        (
+            "accel tcg → kvm, cpu.count 2 → 1, cpu.model max → host, memory.size 1GiB → 2GiB,"
+            " nics.0.tap.vhost False → True"
+        ),
     )
 
 

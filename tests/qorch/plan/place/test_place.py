@@ -25,7 +25,8 @@ def make_text(devices, machine="q35"):
     """A machine with these devices."""
     lists = {}
     for kind, what in devices:
-        lists.setdefault(kind, []).append(what)
+        parts = lists.setdefault(kind, [])
+        parts.append(what.replace("'a'", f"'a{len(parts)}'"))  # no two channels of one name
     tables = "".join(f"{kind} = [{', '.join(parts)}]\n" for kind, parts in lists.items())
     return f"[vm.web]\nkernel = 'k'\nmachine = '{machine}'\n{tables}"
 
