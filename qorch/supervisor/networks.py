@@ -172,7 +172,8 @@ class Networks:
         tell = from_thread("network", name, report)
         machines = self._machines.plans.values()
         taps = [tap for machine in machines for tap in machine.taps if tap.bridge == plan.bridge]
-        steps = ["bridge"] if name not in self.up else []  # it may be new since somebody was killed
+        # A bridge may be new: made by others, or by a supervisor that was killed after that.
+        steps = ["bridge"] if name not in self.up or not plan.makes_bridge else []
 
         def note(step: str) -> None:
             steps.append(step)
@@ -180,7 +181,7 @@ class Networks:
 
         def ensure() -> None:
             ensure_network(plan, run_dir=run_dir, dnsmasq=self.dnsmasq, report=note)
-            if plan.bridge is not None and "bridge" in steps:
+            if taps and plan.bridge is not None and "bridge" in steps:
                 replug_taps(taps)
 
         async with self._turn:

@@ -10,6 +10,7 @@ which bounds what a guest can make it write.
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -135,8 +136,10 @@ class Service:
         if status == _ADDRESS_IN_USE:
             raise NetError(f"dnsmasq of {self.mark.label} cannot start: {said}", _blame())
         if status:
+            line = _find_line(said, self.find_files().get(CONFIG, b"").decode(errors="replace"))
             raise NetError(
-                f"{shlex.join(words)} failed: {said}", "run the line by hand to see more"
+                f"{shlex.join(words)} failed: {said}{f': {line}' if line else ''}",
+                "see the network's DHCP options" if line else "run the line by hand to see more",
             )
 
     def _launch(self, words: list[str], lock: int) -> tuple[int, str]:
@@ -172,6 +175,13 @@ class Service:
         path = self.directory / LEASES
         text = drop_stale(path.read_text(errors="surrogateescape"), leases)
         _write(path, text.encode(errors="surrogateescape"))
+
+
+def _find_line(said: str, config: str) -> str | None:
+    """The line of the configuration, gone by the time that somebody reads of it."""
+    match = re.search(r" at line (\d+) of ", said)
+    lines = config.splitlines()
+    return lines[int(match[1]) - 1] if match and 0 < int(match[1]) <= len(lines) else None
 
 
 def find_program(program: Path | str) -> str:
@@ -234,6 +244,13 @@ def _read_leases(directory: Path) -> tuple[ActiveLease, ...]:
 
 def _write(path: Path, content: bytes) -> None:
     new = path.with_name(f"{path.name}.new")
-    new.write_bytes(content)
-    new.chmod(0o644)
-    new.replace(path)
+    try:
+        new.write_bytes(content)
+        new.chmod(0o644)
+        new.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            new.unlink(missing_ok=True)
+        raise NetError(
+            f"cannot write {path}: {error.strerror}", "see space and rights there"
+        ) from error

@@ -9,6 +9,7 @@ messages without a target.
 
 from __future__ import annotations
 
+import errno
 import socket
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
@@ -31,6 +32,10 @@ if TYPE_CHECKING:
 
     from qorch_net.records import AddressRecord, RouteRecord
 
+_LACKS: Final = (
+    "the kernel may lack it: VLANs need 8021q (modprobe 8021q), "
+    "VLAN-aware bridges CONFIG_BRIDGE_VLAN_FILTERING"
+)
 _SKIP_STATS: Final = 8  # RTEXT_FILTER_SKIP_STATS
 _VLANS_COMPRESSED: Final = 4  # RTEXT_FILTER_BRVLAN_COMPRESSED
 
@@ -181,4 +186,5 @@ def _translated(failure: str) -> Iterator[None]:
     try:
         yield
     except NetlinkError as error:
-        raise NetError(f"{failure}: {error.args[1]}") from error
+        lacks = error.code == errno.EOPNOTSUPP
+        raise NetError(f"{failure}: {error.args[1]}", _LACKS if lacks else None) from error

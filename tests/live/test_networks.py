@@ -109,6 +109,26 @@ def test_a_bridge_that_somebody_removed_is_made_again(qorch_host: Host, bios_dis
     qorch_host.down(GUEST.format(disk=bios_disk))
 
 
+def test_a_bridge_of_others_that_they_made_again(qorch_host: Host, bios_disk: Path) -> None:
+    """`network up` plugs the guests that run into it."""
+    text = GUEST.format(disk=bios_disk).split("[network.lan]", maxsplit=1)[0]
+    text = text.replace('ready = { console = "^GUEST-UP" }', "")
+    text += '[network.lan]\nmode = "bridge"\nbridge = "br0"\n'
+    qorch_host.run("ip", "link", "add", "br0", "up", "type", "bridge")
+    qorch_host.up(text, wait=None)
+    qorch_host.run("ip", "link", "del", "br0")
+    qorch_host.run("ip", "link", "add", "br0", "up", "type", "bridge")
+    assert qorch_host.qorch("network", "up", "lan").returncode == 0
+    (port,) = ask(qorch_host, "network", "show", "lan")["ports"]
+    with qorch_host.inside():
+        shown = subprocess.run(
+            ["ip", "link", "show", "master", "br0"], check=True, capture_output=True, text=True
+        ).stdout
+    assert port["tap"] in shown
+    qorch_host.down(text)
+    qorch_host.run("ip", "link", "del", "br0")
+
+
 def test_up_names_the_firewall_that_stops_guests(qorch_host: Host) -> None:
     """A forward chain of others that drops: `up` and `doctor` print the table and the cure."""
     qorch_host.run("nft", "add table inet wall")

@@ -9,8 +9,10 @@ import attrs
 import pytest
 
 from qorch_net.errors import NetError
+from qorch_net.netlink.links import open_links
+from qorch_net.netlink.messages import make_simple, pick_index
 from qorch_net.network import ensure_network
-from qorch_net.plan import PortForward
+from qorch_net.plan import DhcpOption, PortForward
 
 pytestmark = pytest.mark.live
 
@@ -135,3 +137,33 @@ def test_read_only_proc_sys_is_refused(lab, tools):
     said = in_child(attempt)
     assert said.startswith("IPv4 forwarding is off and /proc/sys/net/ipv4/ip_forward cannot be")
     assert "mount /proc/sys writable" in said
+
+
+def test_dhcp_option_that_dnsmasq_does_not_take_is_quoted(lab, tools):
+    """A line of a file that is gone when somebody reads of it: the error has the line."""
+    options = (
+        DhcpOption(option="ntp-server", value="10.0.0.1"),
+        DhcpOption(option="xyz", value="b"),
+    )
+    refuse(lab, lab.make_plan(dhcp_options=options), "at line .*option:xyz,b")
+
+
+def test_full_disk_is_named(lab, tools):
+    """No space for dnsmasq's files: the error says where, and all is undone."""
+    tools.run("mount", "-t", "tmpfs", "-o", "size=4k", "tmpfs", lab.run_dir)
+    try:
+        (lab.run_dir / "filler").write_bytes(bytes(4096))
+        refuse(lab, lab.make_plan(), f"cannot write {lab.run_dir}.*No space left")
+    finally:
+        tools.run("umount", lab.run_dir)
+
+
+def test_kernel_that_lacks_a_kind_of_interface_has_a_hint(lab):
+    """Such as one without 8021q: the hint names what it takes."""
+    before = lab.look()
+    index = pick_index()
+    wanted = make_simple(index, "x0", "nosuchkind", "alias")
+    with open_links() as links, pytest.raises(NetError, match="cannot make x0") as caught:
+        links.create(index, "x0", wanted, "cannot make x0")
+    assert "8021q" in (caught.value.hint or "")
+    assert lab.look() == before
