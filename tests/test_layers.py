@@ -102,6 +102,7 @@ WORLD = frozenset(
     | {"urllib", "http", "logging", "psutil", "pycdlib", "pyroute2", "starlette", "hypercorn"}
 )
 STILL_MAY = {  # pure functions in modules that are not
+    ("qorch.check.board", "datetime"): "whether there is such a day",
     ("qorch.importxml.features", "datetime"): "a point in time from its number",
     ("qorch.importxml.source", "urllib"): "urllib.parse.quote",
     ("qorch.paths", "os"): "os.fsencode",

@@ -12,6 +12,7 @@ from qorch.errors import Problem
 from qorch.handles import Handles
 from qorch.plan import MachinePlan
 
+FULL_CPU = "max-x86_64-cpu"  # has every feature there is, under KVM or not
 _NOT_LISTED = {"driver", "id", "bus"}  # every device has them
 _KINDS = {"memory": "memory.device", "sound": "sound"}
 
@@ -19,6 +20,19 @@ _KINDS = {"memory": "memory.device", "sound": "sound"}
 def find_drivers(plan: MachinePlan) -> list[str]:
     """The devices of a machine by QEMU's names, each once."""
     return list(dict.fromkeys(str(item["driver"]) for item in _devices(plan)))
+
+
+def find_cpu_lacks(plan: MachinePlan, emulator: Emulator) -> Iterator[Problem]:
+    """Features and properties that no CPU model of the binary has."""
+    known = emulator.properties.get(FULL_CPU)
+    if not known:
+        return
+    spec = plan.cpu.spec
+    keys = {flag[1:]: f"flags[{index}]" for index, flag in enumerate(spec.flags)}
+    keys |= {name: f"properties.{name}" for name in spec.properties}
+    for name, key in keys.items():
+        if name.replace("_", "-") not in known and name not in known:
+            yield _lack(f"vm.{plan.name}.cpu.{key}", f"CPU feature {name!r}", name, known, emulator)
 
 
 def find_lacks(plan: MachinePlan, emulator: Emulator) -> Iterator[Problem]:

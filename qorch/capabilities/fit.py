@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from qorch.capabilities.ask import find_emulator, is_cpu
-from qorch.capabilities.check import find_drivers, find_lacks
+from qorch.capabilities.check import FULL_CPU, find_cpu_lacks, find_drivers, find_lacks
 from qorch.errors import Problem
 from qorch.facts import Facts
 from qorch.plan import Plan
@@ -26,6 +26,9 @@ def find_plan_lacks(plan: Plan, facts: Facts) -> Iterator[Problem]:
             for driver in find_drivers(machine)
             if driver in emulator.types and not is_cpu(driver)
         ]
+        if machine.cpu.features and FULL_CPU in emulator.types:
+            drivers.append(FULL_CPU)
         if not emulator.properties.keys() >= set(drivers):
             emulator = find_emulator(binary, facts.state.capabilities, drivers)
+        yield from find_cpu_lacks(machine, emulator)
         yield from find_lacks(machine, emulator)

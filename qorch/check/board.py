@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from datetime import datetime
 
 from qorch.errors import Problem
 from qorch.spec import (
@@ -77,13 +78,23 @@ def _features(vm: MachineSpec) -> Iterator[Problem]:
 
 
 def _clock(clock: ClockSpec) -> Iterator[Problem]:
-    if not re.fullmatch(r"utc|localtime|\d{4}-\d\d-\d\d(T\d\d:\d\d:\d\d)?", clock.base):
+    if not _is_time(clock.base):
         hint = 'write "utc", "localtime" or "2026-01-31T12:00:00"'
         yield Problem(".clock.base", f"{clock.base!r} is no time", hint)
     elif clock.offset is not None and clock.base not in ("utc", "localtime"):
         yield Problem(".clock.offset", "is from now, and base says when that is", "keep one")
     if clock.source not in (None, "host", "rt", "vm"):
         yield Problem(".clock.source", f"{clock.source!r} is none of host, rt, vm")
+
+
+def _is_time(base: str) -> bool:
+    """What `-rtc base` takes, as far as there is such a day: QEMU counts a 13th month on."""
+    if not re.fullmatch(r"utc|localtime|\d{4}-\d\d-\d\d(T\d\d:\d\d:\d\d)?", base):
+        return False
+    try:
+        return base in ("utc", "localtime") or bool(datetime.fromisoformat(base))
+    except ValueError:
+        return False
 
 
 def _boot(boot: BootSpec) -> Iterator[Problem]:
@@ -132,9 +143,13 @@ def _tables(vm: MachineSpec) -> Iterator[Problem]:
         if credential.name in names:
             yield Problem(path, f"there is a credential {credential.name!r} already")
         names.add(credential.name)
+    files: set[str] = set()
     for index, item in enumerate(vm.fw_cfg):
         path = f".fw_cfg[{index}]"
         if (item.file is None) == (item.text is None):
             yield Problem(path, "has not one content", "give file = … or text = …")
         if not 0 < len(item.name) <= _MAX_FW_CFG_NAME:
             yield Problem(f"{path}.name", f"is not 1 to {_MAX_FW_CFG_NAME} characters long")
+        if item.name in files:
+            yield Problem(f"{path}.name", f"there is a file {item.name!r} already")
+        files.add(item.name)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator
 
 from qorch.errors import Problem
 from qorch.spec import CpuSpec, MachineSpec
 
 _LEVELS = ("sockets", "dies", "clusters", "cores", "threads")
+_POOL_MAX = 64  # threads; QEMU's default (include/block/aio.h)
 
 
 def find_cpu_problems(vm: MachineSpec) -> Iterator[Problem]:
@@ -24,6 +26,13 @@ def find_cpu_problems(vm: MachineSpec) -> Iterator[Problem]:
         if thread.id in seen:
             yield Problem(f".iothread[{index}].id", f"there is an iothread {thread.id!r} already")
         seen.add(thread.id)
+        if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_.-]*", thread.id):
+            hint = "a letter first, then letters, digits, '-', '.' and '_'"
+            yield Problem(f".iothread[{index}].id", f"{thread.id!r} is no id", hint)
+        low, high = thread.thread_pool_min, thread.thread_pool_max
+        if low is not None and low > (_POOL_MAX if high is None else high):
+            path = f".iothread[{index}].thread_pool_min"
+            yield Problem(path, f"{low} is more than thread_pool_max")
 
 
 def _counts(cpu: CpuSpec) -> Iterator[Problem]:

@@ -5,7 +5,7 @@ import pytest
 from fake_host import plan_text
 
 from qorch.capabilities.ask import find_emulator
-from qorch.capabilities.check import find_drivers, find_lacks
+from qorch.capabilities.check import FULL_CPU, find_cpu_lacks, find_drivers, find_lacks
 from qorch.capabilities.values import Emulator, MachineInfo
 from qorch.errors import InputError
 from qorch.plan import Defined
@@ -112,10 +112,25 @@ def test_devices_objects_and_properties_that_qemu_lacks_are_named():
     assert len(problems) == 3
 
 
+def test_cpu_features_that_qemu_lacks_are_named(tmp_path):
+    """Flags and properties; those that it has, by older spellings too, are not."""
+    cpu = "flags = ['+sse4_1', '-sse4.2', '+svn'], properties = { hv_relaxed = true, foo = 1 }"
+    (web,) = plan(f"cpu = {{ {cpu} }}").machines.values()
+    emulator = find_emulator(QEMU, tmp_path, [FULL_CPU])
+    problems = {problem.path: problem for problem in find_cpu_lacks(web, emulator)}
+    assert problems.keys() == {"vm.web.cpu.flags[2]", "vm.web.cpu.properties.foo"}
+    flag = problems["vm.web.cpu.flags[2]"]
+    assert flag.message == f"QEMU {emulator.version} has no CPU feature 'svn'"
+    assert flag.hint == "did you mean 'svm'?"
+
+
 def test_the_installed_qemu_lacks_nothing_of_the_goldens(tmp_path):
     """Devices and properties that it takes are not refused."""
     machines = {name: goldens.plan_golden(name) for name in goldens.find_names()}
     drivers = [driver for machine in machines.values() for driver in find_drivers(machine)]
-    emulator = find_emulator(QEMU, tmp_path, drivers)
-    lacks = {name: list(find_lacks(machine, emulator)) for name, machine in machines.items()}
+    emulator = find_emulator(QEMU, tmp_path, [*drivers, FULL_CPU])
+    lacks = {
+        name: [*find_lacks(machine, emulator), *find_cpu_lacks(machine, emulator)]
+        for name, machine in machines.items()
+    }
     assert {name: found for name, found in lacks.items() if found} == {}

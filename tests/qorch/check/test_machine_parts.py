@@ -34,6 +34,17 @@ def refuse(lines):
         ("cpu = { count = 4, threads = 3 }", ".cpu", "3 threads = 3, which does not make 4 vCPUs"),
         ("cpu = { max = 4, sockets = 3 }", ".cpu", "does not make 4 vCPUs (max)"),
         ("iothread = [{ id = 'a' }, { id = 'a' }]", ".iothread[1].id", "'a' already"),
+        ("iothread = [{ id = 'a,b=1' }]", ".iothread[0].id", "is no id"),
+        (
+            "iothread = [{ id = 'a', thread_pool_min = 9, thread_pool_max = 2 }]",
+            ".iothread[0].thread_pool_min",
+            "9 is more than thread_pool_max",
+        ),
+        (
+            "iothread = [{ id = 'a', thread_pool_min = 65 }]",
+            ".iothread[0].thread_pool_min",
+            "65 is more than thread_pool_max",
+        ),
     ],
 )
 def test_cpus_that_make_no_sense_are_refused(lines, path, message):
@@ -160,6 +171,7 @@ def test_memory_that_makes_no_sense_is_refused(lines, path, message):
         ("machine = 'pc'\nfeatures.tseg = '8MiB'", ".features.tseg", "q35's chipset"),
         ("features.globals = { a = 1 }", ".features.globals.a", "is not DRIVER.PROPERTY"),
         ("clock.base = 'now'", ".clock.base", "'now' is no time"),
+        ("clock.base = '2026-13-31'", ".clock.base", "'2026-13-31' is no time"),
         (
             "clock = { base = '2026-01-01', offset = 1 }",
             ".clock.offset",
@@ -204,6 +216,11 @@ def test_memory_that_makes_no_sense_is_refused(lines, path, message):
             "'a' already",
         ),
         ("fw_cfg = [{ name = 'opt/a' }]", ".fw_cfg[0]", "has not one content"),
+        (
+            "fw_cfg = [{ name = 'opt/a', text = 'b' }, { name = 'opt/a', text = 'c' }]",
+            ".fw_cfg[1].name",
+            "there is a file 'opt/a' already",
+        ),
         ("fw_cfg = [{ name = '', text = '' }]", ".fw_cfg[0].name", "is not 1 to 55"),
     ],
 )
