@@ -81,12 +81,15 @@ def remove_rules(name: str, owner: str, *, bridges_left: bool, report: Report) -
 
 
 def remove_all(owner: str, ruleset: Ruleset, report: Report) -> None:
-    """Remove the owner's tables, and switch off again what was off and nobody needs now."""
+    """Remove the owner's tables, and switch off again what was off and nobody needs now.
+
+    Another owner that needs what we switched on has taken over the note of it when it came.
+    """
     old = ruleset.ours
     if old == Ours():
         return
-    notes = old.table.notes if old.table else frozenset()
-    needed = ruleset.neighbours or ruleset.routers or has_legacy_nat()
+    notes = (old.table.notes if old.table else frozenset()) - ruleset.notes
+    needed = ruleset.routers or has_legacy_nat()
     if notes and not needed and any(switch.is_on for switch in Switch if switch.note in notes):
         report("forwarding")
         put_back(notes)

@@ -74,13 +74,12 @@ class Ours:
 class Ruleset:
     """What the packet filter of this network namespace holds.
 
-    `ours`: the owner's, its guards without their rules. `neighbours`: tables of other qorch owners.
-    `notes`: what the neighbours will put back. `routers`: tables of others that filter what is
+    `ours`: the owner's, its guards without their rules. `notes`: what other qorch owners, our
+    neighbours, will put back. `routers`: tables of others that filter what is
     forwarded or translate what leaves.
     """
 
     ours: Ours
-    neighbours: tuple[str, ...]
     notes: frozenset[str]
     routers: tuple[str, ...]
 
@@ -112,7 +111,6 @@ def find_ruleset(owner: str, nft: Any = None) -> Ruleset:
             table=_make_table(own, rules) if mine else None,
             guards=frozenset(guard for guard in guards if guard),
         ),
-        neighbours=tuple(sorted(neighbours)),
         notes=frozenset(
             _get_name(chain)
             for chain in chains

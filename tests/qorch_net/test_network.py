@@ -25,6 +25,7 @@ from qorch_net.network import (
     remove_network,
     remove_orphans,
 )
+from qorch_net.plan import Mode
 from qorch_net.probe import find_host, find_owned
 
 pytestmark = pytest.mark.live
@@ -336,6 +337,17 @@ def test_last_of_two_owners_switches_forwarding_off(lab, tools, order):
         remove_elsewhere(lab, owners[index])
         assert FORWARDING.read_text() == f"{left}\n"
         assert len(dnsmasq.find_dnsmasq(owners[order[1]])) == left
+
+
+def test_forwarding_goes_with_the_owner_that_alone_needs_it(lab, tools):
+    """Another one whose network stays on the host has no part in it."""
+    other = lab.owner[::-1]
+    ensure_elsewhere(lab, lab.make_plan(mode=Mode.ISOLATED, owner=other))
+    ensure_elsewhere(lab, lab.make_plan(subnet=134))
+    assert FORWARDING.read_text() == "1\n"
+    remove_elsewhere(lab, lab.owner)
+    assert FORWARDING.read_text() == "0\n"
+    remove_elsewhere(lab, other)
 
 
 def ensure_elsewhere(lab, plan):
