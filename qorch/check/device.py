@@ -149,6 +149,9 @@ def _services(vm: MachineSpec) -> Iterator[Problem]:
             yield Problem(f"{path}.action", "QEMU has one action for all watchdogs")
     if vm.iommu is not None and not q35 and vm.iommu.model is not IommuModel.AMD:
         yield Problem(".iommu.model", f"{vm.iommu.model.value} needs q35", 'machine = "q35"')
+    bits = vm.iommu.aw_bits if vm.iommu and vm.iommu.model is IommuModel.INTEL else None
+    if bits not in (None, 39, 48):
+        yield Problem(".iommu.aw_bits", f"{bits} is neither 39 nor 48")
     yield from _cards(vm)
 
 

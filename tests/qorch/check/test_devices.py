@@ -84,6 +84,7 @@ def test_a_card_that_makes_no_sense_is_refused(nic, path, message):
         ("machine = 'pc'\nwatchdog = [{ model = 'itco' }]", ".watchdog[0].model", "q35 chipset"),
         ("watchdog = [{}, { action = 'pause' }]", ".watchdog[1].action", "one action"),
         ("machine = 'pc'\niommu = {}", ".iommu.model", "needs q35"),
+        ("iommu = { aw_bits = 40 }", ".iommu.aw_bits", "40 is neither 39 nor 48"),
         ("shmem = [{ name = 'a', size = '3MiB' }]", ".shmem[0].size", "no power of two"),
         ("hostdev = [{ host = 'x' }]", ".hostdev[0].host", "is no PCI address"),
         ("hostdev = [{ type = 'usb', vendor = 1 }]", ".hostdev[0]", "does not say which"),
