@@ -5,7 +5,7 @@ import re
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NoReturn
 
@@ -16,10 +16,12 @@ from testvm.terminal import connect, write_all
 
 from qorch import open_supervisor
 from qorch.console import read_end
+from qorch.errors import NotFoundError
 from qorch.load import load_document
 from qorch.nursery import open_nursery
 from qorch.progress import Progress
 from qorch.sockets import bind_unix
+from qorch.spec import Spec
 from qorch.supervisor import Supervisor
 
 CONSOLE_END = 4000  # bytes of the console that are shown when the VM died
@@ -58,13 +60,20 @@ async def run_vm(request: Request, guest: Path, directory: Path) -> int:
     """
     initrd = directory / "initrd"
     write_initrd(request, guest, initrd)
-    document = make_document(request, guest, initrd, directory)
-    async with open_nursery() as nursery:
-        nursery.start_soon(raise_on_signal)
-        with trio.fail_after(request.timeout or float("inf")):
-            async with open_vm(document, directory, verbose=request.verbose) as vm:
-                status = await pass_on_all(vm, terminal=request.terminal)
-        nursery.cancel_scope.cancel()
+    spec = load_document(make_document(request, guest, initrd, directory), directory)
+    report = Reporter(verbose=request.verbose)
+    # What ends the command is inside: the supervisor's own tasks go on until the VM is gone.
+    async with open_supervisor(directory, report=report) as supervisor:
+        try:
+            async with open_nursery() as nursery:
+                nursery.start_soon(raise_on_signal)
+                with trio.fail_after(request.timeout or float("inf")):
+                    vm = await start_vm(supervisor, spec, directory, report)
+                    status = await pass_on_all(vm, terminal=request.terminal)
+                nursery.cancel_scope.cancel()
+        finally:
+            with contextlib.suppress(NotFoundError):  # it never came to be
+                await supervisor.kill_machine(NAME)
     return status
 
 
@@ -82,19 +91,22 @@ async def raise_on_signal() -> NoReturn:
     raise AssertionError
 
 
-@contextlib.asynccontextmanager
-async def open_vm(
-    document: Mapping[str, object], directory: Path, *, verbose: bool
-) -> AsyncIterator[Vm]:
-    """The VM; it is ended with the block. QEMU connects its channels to sockets of ours."""
-    began = time.monotonic()
+@attrs.frozen
+class Reporter:
+    """Says on stderr what qorch does, and when, if somebody wants to know."""
 
-    def report(progress: Progress) -> None:
-        if verbose:
+    verbose: bool
+    began: float = attrs.field(factory=time.monotonic)
+
+    def __call__(self, progress: Progress) -> None:
+        """Say it."""
+        if self.verbose:
             words = f"{progress.kind} {progress.name}: {progress.step or progress.message}"
-            print(f"testbed: {time.monotonic() - began:.2f} s  {words}", file=sys.stderr)
+            print(f"testbed: {time.monotonic() - self.began:.2f} s  {words}", file=sys.stderr)
 
-    spec = load_document(document, directory)
+
+async def start_vm(supervisor: Supervisor, spec: Spec, directory: Path, report: Reporter) -> Vm:
+    """Start the VM, which connects its channels to sockets of ours."""
     with contextlib.ExitStack() as stack:
         listeners = {
             name: trio.SocketListener(
@@ -104,14 +116,9 @@ async def open_vm(
             )
             for name in CHANNELS
         }
-        async with open_supervisor(directory, report=report) as supervisor:
-            try:
-                await supervisor.up(spec, report=report)
-                channels = {name: await each.accept() for name, each in listeners.items()}
-                yield Vm(supervisor, channels)
-            finally:
-                with trio.CancelScope(shield=True):
-                    await supervisor.kill_machine(NAME)
+        await supervisor.up(spec, report=report)
+        channels = {name: await each.accept() for name, each in listeners.items()}
+    return Vm(supervisor, channels)
 
 
 async def pass_on_all(vm: Vm, *, terminal: bool) -> int:
