@@ -25,13 +25,16 @@ libc = ctypes.CDLL(None, use_errno=True)
 def run_in_sandbox(directory: Path, main: Callable[[], int]) -> int:
     """Run `main` in a process of its own with an empty tmpfs on `directory`; its exit status.
 
-    SIGINT, SIGTERM and SIGHUP are passed on to it. Raises OSError without CAP_SYS_ADMIN.
+    SIGINT, SIGTERM and SIGHUP are passed on to it; it feels a terminal's Ctrl-C twice. Raises
+    OSError without CAP_SYS_ADMIN.
     """
     check(libc.unshare(CLONE_NEWPID))  # for the next child
     alive, ours = os.pipe()
     child = os.fork()
     if child == 0:
         os.close(ours)
+        for number in SIGNALS:
+            signal.signal(number, end_at_once)
         die_with_parent(alive)
         mount_all(directory)
         sys.exit(main())
@@ -44,6 +47,11 @@ def run_in_sandbox(directory: Path, main: Callable[[], int]) -> int:
         signal.signal(number, forward)
     _, status = os.waitpid(child, 0)
     return os.waitstatus_to_exitcode(status)
+
+
+def end_at_once(number: int, _frame: FrameType | None) -> None:
+    """End, and all with us: what a signal does unless `main` has an answer of its own."""
+    os._exit(128 + number)
 
 
 def die_with_parent(alive: int) -> None:
