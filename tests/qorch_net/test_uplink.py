@@ -76,8 +76,19 @@ def show(*words):
     ).stdout
 
 
+def settle(name):
+    """Let IPv6 enter addresses into the local table: it does so a moment after they are there."""
+    for _ in range(200):  # a card that is down has none
+        (link,) = json.loads(ip("-j", "-6", "addr", "show", "dev", name)) or ({},)
+        routes = json.loads(ip("-j", "-6", "route", "show", "table", "local", "dev", name))
+        addresses = {address["local"] for address in link.get("addr_info", ())}
+        if addresses <= {route["dst"] for route in routes}:
+            return
+
+
 def look(name="eth0"):
     """Addresses and routes of an interface, with what distinguishes them, in order."""
+    settle(name)
     (link,) = json.loads(ip("-j", "addr", "show", "dev", name))
     addresses = [
         {
