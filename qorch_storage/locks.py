@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import stat
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -62,19 +63,19 @@ def is_written(path: Path) -> bool:
 def check_unused(path: Path) -> None:
     """Refuse an image that somebody has open. Raises StorageError, naming who it is."""
     if is_used(path):
-        raise _in_use(path)
+        raise make_in_use(path)
 
 
 def check_writable(path: Path) -> None:
     """Refuse an image that nobody else may write to now. Raises StorageError, naming the holder."""
     if not is_writable(path):
-        raise _in_use(path)
+        raise make_in_use(path)
 
 
 def check_not_written(path: Path) -> None:
     """Refuse an image that somebody writes to. Raises StorageError, naming who it is."""
     if is_written(path):
-        raise _in_use(path)
+        raise make_in_use(path)
 
 
 def find_holders(path: Path) -> tuple[Holder, ...]:
@@ -93,7 +94,8 @@ def find_holders(path: Path) -> tuple[Holder, ...]:
     return tuple(found)
 
 
-def _in_use(path: Path) -> StorageError:
+def make_in_use(path: Path) -> StorageError:
+    """The error that says who has an image open."""
     holders = find_holders(path)
     names = ", ".join(map(str, holders)) or "a process of another host, or one that we may not see"
     machines = [holder.machine for holder in holders if holder.machine]
@@ -127,7 +129,8 @@ def _descriptors(pid: int, wanted: os.stat_result) -> Iterator[str]:
     for fd in os.listdir(directory):  # noqa: PTH208  hundreds of them: no Path for each
         with contextlib.suppress(OSError):
             status = os.stat(f"{directory}/{fd}")  # noqa: PTH116
-            if (status.st_dev, status.st_ino) == (wanted.st_dev, wanted.st_ino):
+            same = (status.st_dev, status.st_ino) == (wanted.st_dev, wanted.st_ino)
+            if same or (stat.S_ISBLK(wanted.st_mode) and status.st_rdev == wanted.st_rdev):
                 yield fd
 
 

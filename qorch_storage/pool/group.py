@@ -23,6 +23,7 @@ from qorch_storage.errors import StorageError
 from qorch_storage.files import Report, write_zeroes
 from qorch_storage.image import find_image
 from qorch_storage.info import ImageInfo, Volume
+from qorch_storage.locks import make_in_use
 from qorch_storage.lvm.commands import find_group, open_group_lock, run_lvm, try_group_lock
 from qorch_storage.lvm.report import LogicalVolume, VolumeGroup
 from qorch_storage.names import check_lv_name
@@ -160,8 +161,7 @@ class Group:
         except StorageError:
             lv = find_group(self.vg).volumes.get(name)
             if lv is not None and lv.open:
-                hint = "end what uses it first"
-                raise StorageError(f"logical volume {self.vg}/{name} is in use", hint) from None
+                raise make_in_use(self.path(name)) from None
             raise
         if was_active and not self.path(name).exists():
             return True

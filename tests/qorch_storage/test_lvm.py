@@ -189,7 +189,7 @@ def test_space_and_overcommit(pools):
     assert space.overcommit > 8000
     pools["thin"].extend(None, 32 * MIB)
     assert pools["thin"].find_space().capacity == 160 * MIB
-    make(pools, "lvm")
+    make(pools, "lvm", name="linear")
     space = pools["lvm"].find_space()
     assert space.capacity == space.allocation + space.free
 
