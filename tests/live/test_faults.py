@@ -21,12 +21,7 @@ memory = "64MiB"
 accel = "tcg"
 powerdown_timeout = "1s"
 cloud_init = {{ hostname = "web" }}
-tpm = "2.0"
-firmware = "uefi"
-
-[[vm.web.share]]
-path = "{share}"
-tag = "data"
+{helped}
 
 [[vm.web.disk]]
 backing = "{disk}"
@@ -37,11 +32,30 @@ network = "lan"
 """
 
 
+HELPED = """
+tpm = "2.0"
+firmware = "uefi"
+
+[[vm.web.share]]
+path = "{share}"
+tag = "data"
+"""
+
+
 @pytest.fixture
 def document(bios: Path, tmp_path: Path) -> Path:
-    """A machine with an overlay, a seed, variables, helpers, a network: a step of each kind."""
+    """A machine with an overlay, a seed and a network."""
     path = tmp_path / "vm.toml"
-    path.write_text(DOCUMENT.format(disk=bios / "disk.img", share=tmp_path))
+    path.write_text(DOCUMENT.format(disk=bios / "disk.img", helped=""))
+    return path
+
+
+@pytest.fixture
+def helped(bios: Path, tmp_path: Path) -> Path:
+    """The same with variables and helpers: a step of each kind."""
+    path = tmp_path / "helped.toml"
+    text = HELPED.format(share=tmp_path)
+    path.write_text(DOCUMENT.format(disk=bios / "disk.img", helped=text))
     return path
 
 
@@ -67,15 +81,15 @@ def forget_pool(host: Host) -> None:
         host.state.default_pool.rmdir()
 
 
-def test_a_failure_at_any_step_of_up_is_undone(qorch_host: Host, document: Path) -> None:
+def test_a_failure_at_any_step_of_up_is_undone(qorch_host: Host, helped: Path) -> None:
     """Each step of `up` in turn fails: interfaces, rules, processes, files are as before."""
-    _, steps = do(qorch_host, document, "up", "list", 0)
+    _, steps = do(qorch_host, helped, "up", "list", 0)
     assert {"network", "vm"} <= {step.split()[1] for step in steps}
-    do(qorch_host, document, "down", "list", 0)
+    do(qorch_host, helped, "down", "list", 0)
     assert qorch_host.find_leftovers() == []
     for number in range(1, len(steps) + 1):
         forget_pool(qorch_host)
-        status, _ = do(qorch_host, document, "up", "fail", number)
+        status, _ = do(qorch_host, helped, "up", "fail", number)
         assert status == 1, steps[number - 1]
         assert (steps[number - 1], qorch_host.find_leftovers()) == (steps[number - 1], [])
         assert (steps[number - 1], volumes(qorch_host)) == (steps[number - 1], [])
