@@ -141,7 +141,9 @@ class Machines:
                     raise
                 try:
                     await self._launch(plan, started)
-                except QorchError:  # its guest never ran: nothing is on them
+                except BaseException:  # the caller does not want it, or its guest never ran
+                    if name in self._running:
+                        await shielded(self.stop, name, 0.0)
                     undo = functools.partial(remove_volumes, started.volumes)
                     await shielded(trio.to_thread.run_sync, undo)
                     raise

@@ -54,12 +54,15 @@ async def open_supervisor(
     with _hold(state, lock):
         state.default_pool.parent.mkdir(parents=True, exist_ok=True)
         async with open_nursery() as nursery:
-            await nursery.start(_run_tasks, receive)
-            await nursery.start(watch_rules, networks)
-            await nursery.start(supervisor.block.space.run)
-            await supervisor.adopt(report)
-            yield supervisor
-            nursery.cancel_scope.cancel()
+            tasks: trio.CancelScope = await nursery.start(_run_tasks, receive)
+            try:
+                await nursery.start(watch_rules, networks)
+                await nursery.start(supervisor.block.space.run)
+                await supervisor.adopt(report)
+                yield supervisor
+            finally:
+                tasks.cancel()
+                nursery.cancel_scope.cancel()
 
 
 def _make_supervisor(
@@ -84,10 +87,15 @@ def _make_supervisor(
 async def _run_tasks(
     tasks: trio.MemoryReceiveChannel[Task],
     *,
-    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    task_status: trio.TaskStatus[trio.CancelScope] = trio.TASK_STATUS_IGNORED,
 ) -> None:
+    """Run what is sent until the scope is cancelled.
+
+    A caller who is being cancelled may still undo what it did, and needs them for that.
+    """
     async with trio.open_nursery() as nursery:
-        task_status.started()
+        nursery.cancel_scope.shield = True
+        task_status.started(nursery.cancel_scope)
         async for task in tasks:
             nursery.start_soon(task)
 
