@@ -11,6 +11,7 @@ import attrs
 import trio
 
 from qorch.agent import Agent, open_agent
+from qorch.argv import make_cpu_devices
 from qorch.console import Console, open_console, read_tail
 from qorch.errors import AgentError, MachineError
 from qorch.helpers import end_helper
@@ -53,6 +54,7 @@ _STATES = {
     "guest-panicked": State.CRASHED,
     "internal-error": State.CRASHED,
 }
+_BEFORE_THE_GUEST = ("prelaunch", "inmigrate")
 _STATUS_EVENTS = {"STOP", "RESUME", "SHUTDOWN", "GUEST_PANICKED", "RESET", "SUSPEND", "WAKEUP"}
 
 
@@ -166,14 +168,25 @@ class Machine:
         uuid = (await self.monitor.execute("query-uuid"))["UUID"]
         if uuid != str(self.plan.uuid):
             raise MachineError(f"the QEMU of {self.plan.name} says its UUID is {uuid}")
+        await self._ask_status()
+        if self.status in _BEFORE_THE_GUEST:
+            await self._plug_vcpus()
         vcpus = await self.monitor.execute("query-cpus-fast")
         self.vcpus = tuple(Vcpu(vcpu["cpu-index"], vcpu["thread-id"]) for vcpu in vcpus)
         await self._pin()
-        await self._ask_status()
         if self.status == "prelaunch":
             await self._unplug_cables()
             await self.monitor.execute("cont")
             await self._ask_status()
+
+    async def _plug_vcpus(self) -> None:
+        """Those that can be unplugged, but for the ones that are there already."""
+        devices = list(make_cpu_devices(self.plan))
+        vcpus = await self.monitor.execute("query-cpus-fast") if devices else []
+        there = {vcpu["qom-path"] for vcpu in vcpus}
+        for device in devices:
+            if f"/machine/peripheral/{device.id}" not in there:
+                await self.monitor.execute("device_add", device.properties())
 
     async def _pin(self) -> None:
         """Pin vCPUs, I/O threads, and all other threads of QEMU, each to its own host CPUs."""

@@ -29,6 +29,8 @@ from qorch.handles import Handles
 from qorch.plan import MachinePlan
 from qorch.switch import Switch
 
+__all__ = ["make_argv", "make_cpu_devices", "make_switches"]
+
 
 def make_argv(plan: MachinePlan, handles: Handles, qemu: Path) -> tuple[str, ...]:
     """The words that start this machine, paused (`-S`)."""
@@ -44,7 +46,6 @@ def make_switches(plan: MachinePlan, handles: Handles) -> Iterator[Switch]:
     yield from make_firmware(plan)
     yield from make_tables(plan, handles)
     yield from make_iothreads(plan)
-    yield from make_cpu_devices(plan)
     yield from make_monitors(handles)
     if plan.iommu is not None:
         yield from make_iommu(plan.iommu)

@@ -166,8 +166,8 @@ def _boot(plan: MachinePlan) -> Iterator[Switch]:
         yield menu
 
 
-def make_cpu_devices(plan: MachinePlan) -> Iterator[Switch]:
-    """Virtual CPUs that can be unplugged."""
+def make_cpu_devices(plan: MachinePlan) -> Iterator[DeviceCpu]:
+    """Virtual CPUs that can be unplugged: they are plugged before the guest's first instruction."""
     for index in plan.cpu.spec.plugged:
         socket, die, core, thread = plan.cpu.locate(index)
         yield DeviceCpu(

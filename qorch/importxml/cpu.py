@@ -257,7 +257,7 @@ def _placement(domain: Node, spec: CpuSpec) -> CpuSpec:
         if number is not None and cpus is not None:
             pins[number] = cpus
     emulator = tune.find("emulatorpin")
-    chosen = [pins.get(number, everyone) for number in range(spec.count)]
+    chosen = [pins.get(number, everyone) for number in (*range(spec.count), *spec.plugged)]
     if pins and None in chosen:
         tune.note("pins some vCPUs only; qorch pins all or none, and does none", "/vcpupin")
     return attrs.evolve(

@@ -39,14 +39,18 @@ def make_web(disk: Path, accel: str = "tcg") -> str:
 
 
 def test_up_and_down(qorch_host: Host, bios_disk: Path) -> None:
-    """A guest comes up with its address, CPUs and pins, answers, and goes without a trace."""
-    text = make_web(bios_disk)
+    """A guest comes up with its address, CPUs and pins, answers, and goes without a trace.
+
+    Its second CPU could be unplugged, and is there before the guest looks for CPUs.
+    """
+    text = make_web(bios_disk).replace("count = 2", "count = 1, max = 2, plugged = [1]")
     qorch_host.up(text)
     (row,) = qorch_host.client.find_machines()
     assert (row["name"], row["state"], row["cpus"], row["accel"]) == ("web", "running", 2, "tcg")
     web = qorch_host.machine("web")
     assert f"GUEST-IP {web.ip} " in web.console_log
     assert f"uuid={row['uuid']}" in web.console_log
+    assert "GUEST-CPU n=2 " in web.console_log
     assert [vcpu["affinity"] for vcpu in web.show()["vcpus"]] == [[0], [1]]
     for vcpu, cpu in zip(web.show()["vcpus"], ([0], [1]), strict=True):
         assert list(os.sched_getaffinity(vcpu["thread_id"])) == cpu
