@@ -72,13 +72,14 @@ def plug(plan: TapPlan, links: Links) -> None:
     links.send(wanted, f"cannot plug tap {plan.name}{place}")
 
 
-def replug(plans: Iterable[TapPlan], links: Links) -> None:
+def replug(plans: Iterable[TapPlan], links: Links, report: Report = ignore) -> None:
     """Plug taps in again whose bridge was removed by somebody and has been made anew."""
     found = {link.mark: link for link in links.find_links("tun") if not link.master}
     for plan in plans:
         link = found.get(plan.mark)
         if link is None or plan.bridge is None:
             continue
+        report(f"tap {plan.name}")
         bridge = _find_bridge(plan, plan.bridge, links)
         joined = make_link(link.index, ("IFLA_MASTER", bridge.index))
         wanted = [joined, *_make_port_settings(plan, link.index)]

@@ -68,13 +68,13 @@ def open_tap(plan: TapPlan) -> Iterator[OpenTap]:
         yield OpenTap(queues=queues, vhosts=vhosts)
 
 
-def replug_taps(plans: Iterable[TapPlan]) -> None:
+def replug_taps(plans: Iterable[TapPlan], report: Report = ignore) -> None:
     """Plug open taps in again that are in no bridge though planned: theirs was made anew.
 
     Taps that are not open, or in some bridge, are left alone. Raises NetError.
     """
     with open_links() as links:
-        replug(plans, links)
+        replug(plans, links, report)
 
 
 def remove_tap(plan: TapPlan) -> None:

@@ -1,7 +1,7 @@
-"""A socket that tells when somebody changes the packet filter.
+"""Sockets that tell when somebody changes the packet filter, or interfaces and addresses.
 
-Each transaction of nf_tables is announced to the multicast group NFNLGRP_NFTABLES, our own ones,
-too: whoever listens compares what is there with what should be. Nothing here imports pyroute2.
+Each change is announced to multicast groups of netlink, our own ones, too: whoever listens compares
+what is there with what should be. Nothing here imports pyroute2.
 """
 
 from __future__ import annotations
@@ -9,14 +9,17 @@ from __future__ import annotations
 import errno
 import socket
 import struct
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final
+
+import attrs
 
 from qorch_net.rules import make_table_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
+_NETLINK_ROUTE: Final = 0
 _NETLINK_NETFILTER: Final = 12
 _NFNLGRP_NFTABLES: Final = 7
 _SIZE: Final = 1 << 16
@@ -24,6 +27,33 @@ _HEADER: Final = struct.Struct("=IHHII")  # struct nlmsghdr
 _FAMILY: Final = 4  # bytes of struct nfgenmsg
 _ATTRIBUTE: Final = struct.Struct("=HH")  # struct nlattr
 _TABLE: Final = 1  # NFTA_TABLE_NAME, NFTA_CHAIN_TABLE, NFTA_RULE_TABLE, NFTA_SET_TABLE: all 1
+# linux/rtnetlink.h
+_LINK_GROUPS: Final = (1, 5, 9)  # RTNLGRP_LINK, _IPV4_IFADDR, _IPV6_IFADDR
+_NEWLINK, _DELLINK, _DELADDR = 16, 17, 21
+_LINK: Final = struct.Struct("=BBHiII")  # struct ifinfomsg
+_ADDRESS: Final = struct.Struct("=BBBBI")  # struct ifaddrmsg
+_IFNAME: Final = 3  # IFLA_IFNAME
+_UP: Final = 1  # IFF_UP
+_ALL_FLAGS: Final = 0xFFFFFFFF  # what has changed about an interface that is new
+
+
+@attrs.frozen(kw_only=True)
+class LinkChanges:
+    """Interfaces by name.
+
+    `lost`: removed, taken out of a bridge, or without an address that they had. `down`: set down,
+    and not up again. `made`: new. `missed`: too much at once, some of it was not told.
+    """
+
+    lost: frozenset[str] = frozenset()
+    down: frozenset[str] = frozenset()
+    made: frozenset[str] = frozenset()
+    missed: bool = False
+
+    def is_about(self, own: Collection[str], others: Collection[str]) -> bool:
+        """Whether something is wrong with interfaces of a network's `own`, or `others` are new."""
+        gone = self.lost | self.down
+        return self.missed or not (gone.isdisjoint(own) and self.made.isdisjoint(others))
 
 
 @contextmanager
@@ -32,9 +62,22 @@ def open_watch() -> Iterator[socket.socket]:
 
     Raises OSError on a kernel without nf_tables.
     """
+    with _open(_NETLINK_NETFILTER, (_NFNLGRP_NFTABLES,)) as watch:
+        yield watch
+
+
+@contextmanager
+def open_link_watch() -> Iterator[socket.socket]:
+    """Listen to changes of interfaces and addresses, likewise."""
+    with _open(_NETLINK_ROUTE, _LINK_GROUPS) as watch:
+        yield watch
+
+
+@contextmanager
+def _open(protocol: int, groups: Collection[int]) -> Iterator[socket.socket]:
     family, kind = socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
-    with socket.socket(family, kind, _NETLINK_NETFILTER) as watch:
-        watch.bind((0, 1 << (_NFNLGRP_NFTABLES - 1)))
+    with socket.socket(family, kind, protocol) as watch:
+        watch.bind((0, sum(1 << (group - 1) for group in groups)))
         yield watch
 
 
@@ -42,30 +85,79 @@ def find_changes(watch: socket.socket, owner: str) -> bool:
     """Read all that has been announced; whether any of it is about this owner's tables."""
     name = make_table_name(owner)
     found = False
+    for data in _receive(watch):  # all of it; what is missing may have been about us
+        found = found or data is None or name in find_tables(data)
+    return found
+
+
+def find_link_changes(watch: socket.socket) -> LinkChanges:
+    """Read all that has been announced of interfaces."""
+    changes = LinkChanges()
+    for data in _receive(watch):
+        changes = attrs.evolve(changes, missed=True) if data is None else note(changes, data)
+    return changes
+
+
+def _receive(watch: socket.socket) -> Iterator[bytes | None]:
+    """Read what is there; None where there was more than the socket could hold."""
     while True:
         try:
-            data = watch.recv(_SIZE)
+            yield watch.recv(_SIZE)
         except BlockingIOError:
-            return found
+            return
         except OSError as error:
             if error.errno != errno.ENOBUFS:
                 raise
-            found = True  # too much at once: some of it is lost, and may have been about us
-        else:
-            found = found or name in find_tables(data)
+            yield None
 
 
 def find_tables(data: bytes) -> set[str]:
     """Find the names of the tables that some messages are about."""
     found = set()
-    while len(data) >= _HEADER.size:
-        length = max(_HEADER.unpack_from(data)[0], _HEADER.size)
-        start = _HEADER.size + _FAMILY
-        attribute = data[start:length]
-        if len(attribute) >= _ATTRIBUTE.size:
-            size, number = _ATTRIBUTE.unpack_from(attribute)
+    for _, message in _split(data):
+        for number, value in _find_attributes(message[_FAMILY:]):
             if number == _TABLE:
-                text = attribute[_ATTRIBUTE.size : size].rstrip(b"\0")
-                found.add(text.decode(errors="replace"))
-        data = data[length + -length % 4 :]
+                found.add(value.rstrip(b"\0").decode(errors="replace"))
+            break  # it is the first
     return found
+
+
+def note(changes: LinkChanges, data: bytes) -> LinkChanges:
+    """Add what some messages say."""
+    lost, down, made = set(changes.lost), set(changes.down), set(changes.made)
+    for kind, message in _split(data):
+        if kind == _DELADDR and len(message) >= _ADDRESS.size:
+            with suppress(OSError):  # it went with its interface, of which we are told, too
+                lost.add(socket.if_indextoname(_ADDRESS.unpack_from(message)[4]))
+        elif kind in {_NEWLINK, _DELLINK} and len(message) >= _LINK.size:
+            _, _, _, _, flags, changed = _LINK.unpack_from(message)
+            name = _find_name(message[_LINK.size :])
+            if kind == _DELLINK:
+                lost.add(name)
+                continue
+            (down.discard if flags & _UP else down.add)(name)
+            if changed == _ALL_FLAGS:
+                made.add(name)
+    return attrs.evolve(changes, lost=frozenset(lost), down=frozenset(down), made=frozenset(made))
+
+
+def _find_name(attributes: bytes) -> str:
+    found = (value for number, value in _find_attributes(attributes) if number == _IFNAME)
+    return next(found, b"").rstrip(b"\0").decode(errors="replace")
+
+
+def _split(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """The types and contents of messages."""
+    while len(data) >= _HEADER.size:
+        length, kind, *_ = _HEADER.unpack_from(data)
+        length = max(length, _HEADER.size)
+        yield kind, data[_HEADER.size : length]
+        data = data[length + -length % 4 :]
+
+
+def _find_attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
+    while len(data) >= _ATTRIBUTE.size:
+        size, number = _ATTRIBUTE.unpack_from(data)
+        size = max(size, _ATTRIBUTE.size)
+        yield number, data[_ATTRIBUTE.size : size]
+        data = data[size + -size % 4 :]

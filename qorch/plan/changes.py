@@ -13,6 +13,7 @@ from qorch.plan.networks import describe_network, is_up, same_network
 from qorch.plan.values import Defined, MachinePlan, Plan
 from qorch.spec import Spec
 from qorch.units import Name
+from qorch_net.plan import NetworkPlan
 
 
 @attrs.frozen
@@ -30,7 +31,7 @@ def make_changes(
 ) -> list[Change]:
     """What `up` would do, in the order it would do it; `running` is what runs, as it runs."""
     return [
-        *_networks(plan, facts, defined),
+        *_networks(plan, facts, defined, running),
         *_volumes(plan, facts),
         *(_machine(name, plan, defined, running) for name in plan.machines),
     ]
@@ -51,7 +52,9 @@ def make_removals(spec: Spec, defined: Defined, running: Collection[Name]) -> li
     return machines + networks
 
 
-def _networks(plan: Plan, facts: Facts, defined: Defined) -> Iterator[Change]:
+def _networks(
+    plan: Plan, facts: Facts, defined: Defined, running: Mapping[Name, MachinePlan]
+) -> Iterator[Change]:
     for name, network in plan.networks.items():
         kept = defined.networks.get(name)
         detail = describe_network(network)
@@ -59,8 +62,19 @@ def _networks(plan: Plan, facts: Facts, defined: Defined) -> Iterator[Change]:
             yield Change("create", "network", name, detail)
         elif not same_network(kept, network):
             yield Change("change", "network", name, describe_difference(kept, network))
+        elif taps := _find_unplugged(network, facts, running):
+            yield Change("change", "network", name, f"plug in {', '.join(taps)} again")
         else:
             yield Change("none", "network", name, detail)
+
+
+def _find_unplugged(
+    network: NetworkPlan, facts: Facts, running: Mapping[Name, MachinePlan]
+) -> list[str]:
+    """Find the taps in no bridge: that of their network was removed and made anew by others."""
+    loose = {link.mark for link in facts.network.links if link.mark and link.master is None}
+    taps = [tap for machine in running.values() for tap in machine.taps]
+    return [x.name for x in taps if x.bridge and x.bridge == network.bridge and x.mark in loose]
 
 
 def _volumes(plan: Plan, facts: Facts) -> Iterator[Change]:

@@ -24,6 +24,7 @@ from qorch.supervisor.tasks import Tasks, from_thread, shielded
 from qorch.units import Name
 from qorch_net.errors import NetError
 from qorch_net.plan import NetworkPlan
+from qorch_net.watch import LinkChanges
 
 _RESTART_DELAY = 1.0  # seconds before a dnsmasq that died is started again
 
@@ -133,6 +134,33 @@ class Networks:
         for name in self.up if repair.done else ():
             self._emit("NETWORK_REPAIRED", name, step=", ".join(repair.done))
 
+    def find_stricken(self, changes: LinkChanges) -> set[Name]:
+        """Find the networks that are up and whose interfaces these changes are about."""
+        return {
+            name for name in self.up if changes.is_about(*_find_interfaces(self.defined[name].plan))
+        }
+
+    async def repair_links(self, names: Iterable[Name], *, known: Collection[Name]) -> set[Name]:
+        """Make networks be as they are defined; give those for which that failed.
+
+        Of the `known` ones it has been told already that they are broken.
+        """
+        broken = set[Name]()
+        for name in sorted(names):
+            if name not in self.up:
+                continue
+            done: list[Progress] = []
+            try:
+                await self.ensure(name, done.append)
+            except NetError as error:
+                broken.add(name)
+                if name not in known:
+                    self._emit("NETWORK_BROKEN", name, error=error.message)
+            else:
+                if done:
+                    self._emit("NETWORK_REPAIRED", name, step=", ".join(x.step for x in done))
+        return broken
+
     def tell_broken(self, error: NetError) -> None:
         """Say that the rules could not be repaired."""
         for name in self.up:
@@ -182,7 +210,7 @@ class Networks:
         def ensure() -> None:
             ensure_network(plan, run_dir=run_dir, dnsmasq=self.dnsmasq, report=note)
             if taps and plan.bridge is not None and "bridge" in steps:
-                replug_taps(taps)
+                replug_taps(taps, tell)
 
         async with self._turn:
             await trio.to_thread.run_sync(ensure)
@@ -260,6 +288,13 @@ class Networks:
             await trio.sleep(_RESTART_DELAY)
             if self.up.get(name) is token:
                 await repair()
+
+
+def _find_interfaces(plan: NetworkPlan) -> tuple[set[str], set[str]]:
+    """A network's interfaces: all that matter, and those that others make."""
+    all_ = {plan.bridge, plan.subinterface, plan.uplink} - {None}
+    theirs = {plan.uplink, None if plan.makes_bridge else plan.bridge} - {None}
+    return {str(name) for name in all_}, {str(name) for name in theirs}
 
 
 async def _wait_pid(pid: int) -> None:

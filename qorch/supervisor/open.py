@@ -25,9 +25,9 @@ from qorch.supervisor.definitions import Definitions
 from qorch.supervisor.events import Events
 from qorch.supervisor.machines import Machines
 from qorch.supervisor.networks import Networks
-from qorch.supervisor.rules import watch_rules
 from qorch.supervisor.storage import Storage
 from qorch.supervisor.tasks import Task, Tasks
+from qorch.supervisor.watches import watch_links, watch_rules
 
 
 @asynccontextmanager
@@ -57,6 +57,7 @@ async def open_supervisor(
             tasks: trio.CancelScope = await nursery.start(_run_tasks, receive)
             try:
                 await nursery.start(watch_rules, networks)
+                await nursery.start(watch_links, networks)
                 await nursery.start(supervisor.block.space.run)
                 await supervisor.adopt(report)
                 yield supervisor

@@ -94,37 +94,37 @@ def test_a_guest_is_seen_on_its_network(qorch_host: Host, bios_disk: Path) -> No
     qorch_host.down(text)
 
 
-def test_a_bridge_that_somebody_removed_is_made_again(qorch_host: Host, bios_disk: Path) -> None:
-    """By `network up` and by a new supervisor; guests that run are on it as before."""
-    qorch_host.up(GUEST.format(disk=bios_disk))
+def test_what_somebody_takes_away_is_put_back(qorch_host: Host, bios_disk: Path) -> None:
+    """A bridge, its address, a bridge that others made anew: at once, or by a new supervisor."""
+    text = GUEST.format(disk=bios_disk)
+    text += '[network.theirs]\nmode = "bridge"\nbridge = "br0"\n'
+    text = text.replace("[network.lan]", '[[vm.web.nic]]\nnetwork = "theirs"\n[network.lan]', 1)
+    qorch_host.run("ip", "link", "add", "br0", "up", "type", "bridge")
+    qorch_host.up(text)
     (planned,) = qorch_host.qorch("ip", "web").stdout.split()
-    bridge = ask(qorch_host, "network", "show", "lan")["bridge"]
-    qorch_host.run("ip", "link", "del", bridge)
-    assert qorch_host.qorch("network", "up", "lan").returncode == 0
-    qorch_host.run("ping", "-c1", "-W5", planned)
+    details = ask(qorch_host, "network", "show", "lan")
+    bridge, (port,) = details["bridge"], details["ports"]
+    (other,) = ask(qorch_host, "network", "show", "theirs")["ports"]
+    with qorch_host.client.open_events() as events:
+
+        def take(*command: str) -> object:
+            qorch_host.run("ip", *command)
+            return next(events)["step"]
+
+        assert take("addr", "flush", "dev", bridge) == "bridge"
+        assert take("link", "set", bridge, "down") == "bridge"
+        assert take("link", "del", bridge) == f"bridge, tap {port['tap']}"
+        qorch_host.run("ping", "-c1", "-W5", planned)
+        qorch_host.run("ip", "link", "del", "br0")
+        event = next(events)
+        assert (event["event"], event["network"]) == ("NETWORK_BROKEN", "theirs")
+        assert event["error"] == "there is no bridge br0 for network theirs"
+        qorch_host.run("ip", "link", "add", "br0", "up", "type", "bridge")
+        assert next(events)["step"] == f"tap {other['tap']}"
     qorch_host.kill_supervisor()
     qorch_host.run("ip", "link", "del", bridge)
     assert qorch_host.qorch("network", "ls").returncode == 0
     qorch_host.run("ping", "-c1", "-W5", planned)
-    qorch_host.down(GUEST.format(disk=bios_disk))
-
-
-def test_a_bridge_of_others_that_they_made_again(qorch_host: Host, bios_disk: Path) -> None:
-    """`network up` plugs the guests that run into it."""
-    text = GUEST.format(disk=bios_disk).split("[network.lan]", maxsplit=1)[0]
-    text = text.replace('ready = { console = "^GUEST-UP" }', "")
-    text += '[network.lan]\nmode = "bridge"\nbridge = "br0"\n'
-    qorch_host.run("ip", "link", "add", "br0", "up", "type", "bridge")
-    qorch_host.up(text, wait=None)
-    qorch_host.run("ip", "link", "del", "br0")
-    qorch_host.run("ip", "link", "add", "br0", "up", "type", "bridge")
-    assert qorch_host.qorch("network", "up", "lan").returncode == 0
-    (port,) = ask(qorch_host, "network", "show", "lan")["ports"]
-    with qorch_host.inside():
-        shown = subprocess.run(
-            ["ip", "link", "show", "master", "br0"], check=True, capture_output=True, text=True
-        ).stdout
-    assert port["tap"] in shown
     qorch_host.down(text)
     qorch_host.run("ip", "link", "del", "br0")
 

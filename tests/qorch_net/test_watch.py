@@ -1,19 +1,29 @@
 """Changes of the packet filter: announced, and told apart by the table that they are about."""
 
 import select
+import socket
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from qorch_net.network import apply_rules
-from qorch_net.watch import find_changes, find_tables, open_watch
+from qorch_net.watch import (
+    LinkChanges,
+    find_changes,
+    find_link_changes,
+    find_tables,
+    note,
+    open_link_watch,
+    open_watch,
+)
 
 
 @given(st.binary())
 def test_any_message_is_survived(data):
-    """Garbage is about no table of ours, and ends."""
+    """Garbage is about no table and no interface of ours, and ends."""
     find_tables(data)
+    note(LinkChanges(), data)
 
 
 def wait(watch):
@@ -48,10 +58,46 @@ def test_only_changes_of_our_tables_are_found(lab, tools):
 @pytest.mark.live
 def test_flood_is_no_silence(lab, tools):
     """More announcements than the socket holds: taken as a change of ours."""
-    with open_watch() as watch:
-        rules = "".join(f"add table inet stranger{number}\n" for number in range(6000))
-        path = lab.run_dir.parent / "rules"
-        path.write_text(rules)
-        tools.run("nft", "-f", str(path))
+    with open_watch() as watch, open_link_watch() as links:
+        for each in (watch, links):
+            each.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)  # the kernel's minimum
+        for number in range(10):
+            tools.run("nft", "add", "table", "inet", f"stranger{number}")
+            tools.run("ip", "link", "set", "lo", "mtu", f"{9000 + number}")
+        tools.run("ip", "link", "set", "lo", "mtu", "65536")
         tools.run("nft", "flush", "ruleset")
         assert find_changes(watch, lab.owner)
+        assert find_link_changes(links).missed
+
+
+@pytest.mark.live
+def test_what_is_taken_away_is_found(lab, tools):
+    """Bridges removed or set down, ports taken out, addresses: found, and new interfaces, too."""
+
+    def find(*commands):
+        for command in commands:
+            tools.run("ip", *command.split())
+        wait(watch)
+        changes = find_link_changes(watch)
+        assert not changes.missed
+        return tuple(map(sorted, (changes.lost, changes.down, changes.made)))
+
+    with open_link_watch() as watch:
+        assert find("link add br0 type bridge", "addr add 10.1.0.1/24 dev br0") == (
+            *([], ["br0"]),
+            ["br0"],
+        )
+        assert find("link set br0 up") == ([], [], [])
+        assert find("link add p0 type veth peer p1", "link set p0 master br0 up")[2] == ["p0", "p1"]
+        assert find("link set p0 nomaster")[0] == ["p0"]
+        assert find("addr del 10.1.0.1/24 dev br0")[0] == ["br0"]
+        assert find("link set br0 down")[1] == ["br0"]
+        assert find("link del br0", "link del p0")[0] == ["br0", "p0", "p1"]
+        assert not find_link_changes(watch).is_about({"br0"}, {"br0"})
+        plan = lab.make_plan()
+        lab.ensure(plan)
+        wait(watch)
+        changes = find_link_changes(watch)
+        assert not changes.is_about({plan.bridge}, ())
+        assert changes.is_about((), {plan.bridge})
+    lab.remove()

@@ -1,0 +1,60 @@
+"""The networks' rules and interfaces, put back when somebody else removes or changes them."""
+
+from __future__ import annotations
+
+import math
+
+import trio
+
+from qorch.supervisor.networks import Networks
+from qorch.units import Name
+from qorch_net.errors import NetError
+from qorch_net.watch import find_changes, find_link_changes, open_link_watch, open_watch
+
+_RETRY_DELAY = 1.0  # seconds before a repair that failed is tried again
+_MAX_DELAY = 30.0  # it doubles: an uplink may stay away
+
+
+async def watch_rules(
+    networks: Networks, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+) -> None:
+    """Compare at each change of our tables, and repair what differs, as long as we live."""
+    try:
+        with open_watch() as watch:
+            task_status.started()
+            while True:
+                await trio.lowlevel.wait_readable(watch)
+                if find_changes(watch, networks.state.owner):
+                    await _repair(networks)
+    except OSError:  # a kernel without nf_tables has nothing to repair
+        task_status.started()
+
+
+async def watch_links(
+    networks: Networks, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+) -> None:
+    """Repair the networks whose interfaces or addresses somebody took away, as long as we live."""
+    broken = set[Name]()
+    delay, retry = _RETRY_DELAY, math.inf
+    with open_link_watch() as watch:
+        task_status.started()
+        while True:
+            with trio.move_on_at(retry):
+                await trio.lowlevel.wait_readable(watch)
+            stricken = networks.find_stricken(find_link_changes(watch))
+            if not stricken and trio.current_time() < retry:
+                continue
+            broken = await networks.repair_links(stricken | broken, known=broken)
+            delay = _RETRY_DELAY if stricken else min(2 * delay, _MAX_DELAY)
+            retry = trio.current_time() + delay if broken else math.inf
+
+
+async def _repair(networks: Networks) -> None:
+    while True:
+        try:
+            await networks.repair_rules()
+        except NetError as error:
+            networks.tell_broken(error)
+            await trio.sleep(_RETRY_DELAY)
+        else:
+            return
