@@ -17,6 +17,7 @@ from typing import Any
 
 import attrs
 
+from qorch.errors import MachineError
 from qorch_storage.plan import Backing, ImageFormat
 
 _FORMATS = frozenset(ImageFormat)
@@ -47,7 +48,11 @@ class Node:
 
 @attrs.frozen(kw_only=True)
 class Disk:
-    """What one device of the guest has in it: its images from the top down, if any."""
+    """What one device of the guest has in it: its images from the top down, if any.
+
+    `qdev` is what QEMU calls the device that holds the block back end, which may be a child of the
+    one that was plugged in (virtio-blk, usb-storage); commands on the back end take that alone.
+    """
 
     id: str
     qdev: str
@@ -77,6 +82,12 @@ class Graph:
             nodes={node.image.path: node for item in found if (node := _read_node(item))},
             names=frozenset(item["node-name"] for item in found),
         )
+
+    def find(self, disk: str) -> Disk:
+        """A disk of the guest. Raises MachineError if QEMU has no such device."""
+        if disk not in self.disks:
+            raise MachineError(f"QEMU has no device for {disk}", "start the machine anew")
+        return self.disks[disk]
 
     def top(self, disk: str) -> Path | None:
         """The image that a disk of the guest is now; None if there is no such disk, or nothing."""
@@ -124,7 +135,7 @@ def _read_disk(block: Any) -> Disk | None:
     image = block.get("inserted", {}).get("image")
     return Disk(
         id=id_,
-        qdev=f"{id_}-dev",
+        qdev=qdev,
         chain=tuple(_walk(image)),
         tray_open=block.get("tray_open", False),
     )

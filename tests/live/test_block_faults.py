@@ -79,6 +79,11 @@ def check(host: Host, newest: int) -> None:
         nodes = ask_qemu(host, "query-block")
         (top,) = [node for node in nodes if f"{disk['id']}-dev" in node["qdev"]]
         assert Path(disk["path"]).name in json.dumps(top["inserted"]["file"])
+    nodes = ask_qemu(host, "query-named-block-nodes")
+    images = {Path(node["file"]).name for node in nodes if node["drv"] == "file"}
+    assert images == {
+        Path(path).name for disk in shown for path in (disk["path"], *disk["backing"])
+    }
 
 
 def kill_at(host: Host, number: int, method: str, *arguments: Any, qemu: bool) -> list[str]:

@@ -153,14 +153,20 @@ def test_grown(qorch_host: Host, tiny: Path) -> None:
 
 
 def test_limited(qorch_host: Host, text: str) -> None:
-    """A disk is as slow as it is told to be, and as fast again when it may."""
+    """A disk is as slow as it is told to be, whatever its image is, and as fast again."""
     qorch_host.up(text)
     web, block = qorch_host.machine("web"), BlockClient(qorch_host.client)
     start_writing(web)
-    block.limit_disk("web", "disk1", limits={"iops_total": 1}, report=ignore)
-    slow = ask_written(web)
-    block.limit_disk("web", "disk1", limits={}, report=ignore)
-    assert wait_written(web) > slow
+    for change in (
+        lambda: None,
+        lambda: block.create_snapshot("web", "s1", report=ignore),
+        lambda: block.move_disk("web", "disk1", pool="other", report=ignore),
+    ):
+        change()
+        block.limit_disk("web", "disk1", limits={"iops_total": 1}, report=ignore)
+        slow = ask_written(web)
+        block.limit_disk("web", "disk1", limits={}, report=ignore)
+        assert wait_written(web) > slow
     end = stop_writing(web)
     assert set(verify(web).values()) == {end}
 

@@ -67,6 +67,7 @@ async def _remove_orphans(work: Work) -> None:
     for item in work.record.disks:
         needed |= set((await find_images(work, item.disk)).all)
     orphans = tuple(item for item in work.record.volumes if item.image.path not in needed)
+    await work.close_nodes(item.image.path for item in orphans)
     await work.in_thread(remove_volumes, orphans, work.tell())
     if orphans:
         gone = tuple(volume.image.path for volume in orphans)

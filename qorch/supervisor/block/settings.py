@@ -52,10 +52,11 @@ async def limit_disk(work: Work, disk: str, limits: Mapping[str, int]) -> None:
     The names are those of `throttle` in vm.toml. Raises MachineError.
     """
     work.find_disk(disk)
+    device = (await work.graph()).find(disk).qdev
     work.step(f"limit {disk}")
     if not await work.try_execute(set_group_limits(f"{disk}-limits", limits)):
         try:
-            await work.execute(set_limits(f"{disk}-dev", limits))
+            await work.execute(set_limits(device, limits))
         except CommandError as error:
             raise MachineError(f"{disk} cannot be limited so: {error}") from error
 
@@ -63,9 +64,9 @@ async def limit_disk(work: Work, disk: str, limits: Mapping[str, int]) -> None:
 async def change_medium(work: Work, disk: str, path: Path | None) -> None:
     """Take the medium out of a drive and, with a path, put an image in. Raises MachineError."""
     plan = work.find_disk(disk)
-    device = f"{disk}-dev"
     image = await work.in_thread(_find_medium, path) if path is not None else None
     if work.machine is not None:
+        device = (await work.graph()).find(disk).qdev
         await _open_tray(work, plan, device)
         if image is not None:
             graph = await work.graph()

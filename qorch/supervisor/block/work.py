@@ -8,7 +8,7 @@ its journal says how to go on.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -16,7 +16,7 @@ import attrs
 import trio
 
 from qorch.block.commands import Command, delete_node
-from qorch.block.graph import Graph
+from qorch.block.graph import Graph, Node
 from qorch.block.jobs import Job
 from qorch.block.nodes import make_node
 from qorch.block.record import Journal, Record, Step
@@ -154,17 +154,20 @@ class Work:
         await self.execute(Command("blockdev-add", node))
         return name
 
-    async def close_nodes(self, paths: Sequence[Path]) -> None:
-        """Close images that QEMU need not have open any more."""
-        machine = self.machine
-        if machine is None:
+    async def close_nodes(self, paths: Iterable[Path]) -> None:
+        """Close images that QEMU need not have open any more; what is in use stays open."""
+        if self.machine is None:
             return
         graph = await self.graph()
-        for path in paths:
-            if (node := graph.nodes.get(path)) is not None:
-                self.step(f"close {path.name}")
-                await self.try_execute(delete_node(node.name))
-                await self.try_execute(delete_node(f"{node.name}-file"))  # if it is one of its own
+        nodes = [graph.nodes[path] for path in paths if path in graph.nodes]
+        for _ in nodes:  # one that another one builds on can be closed after that
+            nodes = [node for node in nodes if not await self._close_node(node)]
+
+    async def _close_node(self, node: Node) -> bool:
+        self.step(f"close {node.image.path.name}")
+        closed = await self.try_execute(delete_node(node.name))
+        await self.try_execute(delete_node(f"{node.name}-file"))  # if it is one of its own
+        return closed
 
     async def put(self, tops: Mapping[str, Backing], record: Record) -> None:
         """Store where disks' data is now, in the record, the definition and for who adopts."""

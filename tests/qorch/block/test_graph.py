@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from qorch.block.commands import set_group_limits, set_limits
 from qorch.block.graph import Graph, find_disk_id, find_path
+from qorch.errors import MachineError
 
 A, B = "/pool/a.qcow2", "/pool/b.qcow2"
 ODD = "json:" + json.dumps(
@@ -38,6 +41,9 @@ def test_a_disk_is_known_by_its_device_and_its_images_by_their_paths():
     graph = Graph.from_qmp([block, {"qdev": "floppy"}], nodes)
     assert graph.disks["disk0"].chain == (Path(B), Path(A))
     assert graph.top("disk0") == Path(B)
+    assert graph.find("disk0").qdev == block["qdev"]  # what commands on the back end take
+    with pytest.raises(MachineError, match="disk1"):
+        graph.find("disk1")
     node = graph.top_node("disk0")
     assert node is not None
     assert (node.name, [item.name for item in node.bitmaps]) == ("disk0-1", ["x"])
