@@ -18,7 +18,7 @@ import trio
 from qorch.capabilities.fit import find_plan_lacks
 from qorch.check import find_problems
 from qorch.console import Watcher
-from qorch.errors import InputError
+from qorch.errors import InputError, Problem
 from qorch.facts import Facts
 from qorch.machine import Machine, no_console
 from qorch.nursery import open_nursery
@@ -45,6 +45,7 @@ from qorch.supervisor.gc import remove_leftovers
 from qorch.supervisor.machines import Machines
 from qorch.supervisor.network_verbs import NetworkVerbs
 from qorch.supervisor.networks import Networks
+from qorch.supervisor.options import find_option_problems
 from qorch.supervisor.storage import Storage
 from qorch.supervisor.tasks import from_thread, shielded
 from qorch.supervisor.views import make_details, make_row
@@ -156,10 +157,16 @@ class Supervisor:
             raise InputError.from_problems(problems)
         facts = await trio.to_thread.run_sync(probe, spec, self.state, self.storage.plans)
         plan = make_plan(spec, facts, self._defined)
-        problems = await trio.to_thread.run_sync(lambda: list(find_plan_lacks(plan, facts)))
+        find = functools.partial(self._find_lacks, plan, facts)
+        problems = await trio.to_thread.run_sync(find)
         if problems:
             raise InputError.from_problems(problems)
         return facts, plan
+
+    def _find_lacks(self, plan: Plan, facts: Facts) -> list[Problem]:
+        """What the programs that are installed do not take of a plan."""
+        options = find_option_problems(plan.networks, self._networks.dnsmasq)
+        return [*find_plan_lacks(plan, facts), *options]
 
     # -- up and down ---------------------------------------------------------------------------
 

@@ -75,7 +75,7 @@ def _make_config(plan: NetworkPlan, directory: Path, user: str) -> Iterator[str]
         yield from _make_dhcp(plan, plan.gateway)
     if plan.gateway6 and (plan.dhcp6 or plan.ra):
         yield from _make_dhcp6(plan, plan.gateway6)
-    yield from map(_make_option, plan.dhcp_options)
+    yield from map(make_option, plan.dhcp_options)
 
 
 def _make_dns(plan: NetworkPlan, directory: Path) -> Iterator[str]:
@@ -123,8 +123,8 @@ def _leads_out(plan: NetworkPlan) -> bool:
     return plan.mode is not Mode.ISOLATED or bool(plan.reach)
 
 
-def _make_option(option: DhcpOption) -> str:
-    """Names and DHCPv6 need the word `option`, numbers must not have it."""
+def make_option(option: DhcpOption) -> str:
+    """Make the line of an option. Names and DHCPv6 need the word `option`, numbers must not."""
     name = option.option
     is_plain = name.isdecimal() or name.startswith(("option:", "option6:"))
     return f"dhcp-option={'' if is_plain else 'option:'}{name},{option.value}"

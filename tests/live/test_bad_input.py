@@ -43,6 +43,11 @@ CASES = {
         "127.0.0.0/24",
         "choose a subnet",
     ),
+    "bad DHCP option": (
+        GOOD + '[network.lan]\ndhcp = { options = { ntp-sever = "10.0.0.1" } }\n',
+        "network.lan.dhcp.options.ntp-sever: '10.0.0.1' cannot be: dnsmasq says: bad dhcp-option",
+        "dnsmasq --help dhcp",
+    ),
     "nothing to boot": ("[vm.web]\n", "nothing to boot", "disk"),
 }
 

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qorch_net.dnsmasq import ActiveLease, find_leases, find_program, make_files, pick_user
+from qorch_net.dnsmasq.options import find_bad_options
 from qorch_net.errors import NetError
 from qorch_net.plan import Dhcp6Range, DhcpOption, Lease, Mode
 
@@ -129,6 +130,26 @@ def test_options_are_dnsmasqs_own(tools):
         "dhcp-option=42,x",
         "dhcp-option=option6:56,x",
     ]
+
+
+def test_options_that_dnsmasq_does_not_take_are_found():
+    """Unknown names and values of another kind, each with what dnsmasq says of it."""
+    options = [
+        DhcpOption(option="ntp-server", value="10.0.0.1"),
+        DhcpOption(option="ntp-sever", value="10.0.0.1"),
+        DhcpOption(option="42", value="hello"),
+        DhcpOption(option="option6:dns-server", value="[fd00::1]"),
+        DhcpOption(option="option6:dns-server", value="10.1"),
+    ]
+    found = {(x.option, x.value): said for x, said in find_bad_options(options)}
+    assert found == {
+        ("ntp-sever", "10.0.0.1"): "bad dhcp-option",
+        ("42", "hello"): "bad IP address",
+        ("option6:dns-server", "10.1"): "bad IPv6 address",
+    }
+    assert not list(find_bad_options(options[:1]))
+    with pytest.raises(NetError, match="is not installed"):
+        list(find_bad_options(options, dnsmasq="no-such-dnsmasq"))
 
 
 def test_leases_are_read(tmp_path):
