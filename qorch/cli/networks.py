@@ -140,4 +140,6 @@ def _describe_port(port: dict[str, Any]) -> str:
 
 
 def _word(value: object) -> str:
-    return " ".join(map(str, value)) if isinstance(value, list) else str(value or "")
+    if isinstance(value, list):
+        return " ".join(map(str, value))
+    return "yes" if value is True else str(value or "")

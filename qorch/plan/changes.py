@@ -136,5 +136,16 @@ def _differences(path: str, old: Any, new: Any) -> Iterator[str]:
         for key in sorted(old.keys() | new.keys()):
             yield from _differences(f"{path}.{key}" if path else key, old.get(key), new.get(key))
     elif old != new:
-        shown = " → ".join("…" if isinstance(value, dict) else str(value) for value in (old, new))
-        yield f"{path} {shown}"
+        yield f"{path} {_show(old)} → {_show(new)}"
+
+
+def _show(value: Any) -> str:
+    """As a file has it."""
+    match value:
+        case dict():
+            return "…"
+        case bool():
+            return str(value).lower()
+        case None:
+            return "none"
+    return str(value)

@@ -90,7 +90,7 @@ def test_a_running_machine_is_restarted_with_what_differs():
         "web",
         (
             "accel tcg → kvm, cpu.count 2 → 1, cpu.model max → host, memory.size 1GiB → 2GiB,"
-            " nics.0.tap.vhost False → True"
+            " nics.0.tap.vhost false → true"
         ),
     )
 
@@ -114,7 +114,7 @@ def test_a_part_that_is_new_is_not_spelled_out():
     changed = TEXT + '[[vm.web.nic]]\nnetwork = "lan"\n'
     defined = define(TEXT)
     detail = find_changes(changed, defined=defined, running=defined.machines)[-1][3]
-    assert "nics.1 None → …" in detail
+    assert "nics.1 none → …" in detail
 
 
 def test_a_network_that_differs_is_changed():
