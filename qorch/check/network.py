@@ -191,8 +191,15 @@ def _forward(forward: ForwardSpec) -> Iterator[Problem]:
         port = getattr(forward, key)
         if port is not None and port not in _PORTS:
             yield Problem(f".{key}", f"there is no port {port}", "1 to 65535")
-    if not 1 <= forward.count < 1 << 16:
+    first = max(forward.host_port, forward.port or 0)
+    if forward.count < 1:
         yield Problem(".count", f"{forward.count} ports are not possible")
+    elif first in _PORTS and first + forward.count - 1 not in _PORTS:
+        yield Problem(
+            ".count",
+            f"{forward.count} ports from {first} on are not possible",
+            f"{_PORTS.stop - first} at most: ports have numbers up to 65535",
+        )
 
 
 def _target(network: NetworkSpec, forward: ForwardSpec) -> Iterator[Problem]:
@@ -206,7 +213,15 @@ def _target(network: NetworkSpec, forward: ForwardSpec) -> Iterator[Problem]:
 
 
 def find_overlapping_subnets(spec: Spec) -> Iterator[Problem]:
-    """Networks of one document that want the same addresses, or the same VLAN of an uplink."""
+    """Networks of one document that want the same addresses, or the same bridge."""
+    for name, network in spec.networks.items():
+        if name in network.reach:
+            index = network.reach.index(name)
+            yield Problem(
+                f"network.{name}.reach[{index}]",
+                "is the network itself",
+                "its guests reach each other anyway, unless isolated_guests = true",
+            )
     for (one, first), (other, second) in combinations(spec.networks.items(), 2):
         if first.subnet and second.subnet and first.subnet.overlaps(second.subnet):
             yield Problem(
@@ -218,21 +233,8 @@ def find_overlapping_subnets(spec: Spec) -> Iterator[Problem]:
                 f"network.{other}.subnet6",
                 f"{second.subnet6} overlaps {first.subnet6} of network {one}",
             )
-        if _makes(first) and _makes(first) == _makes(second):
-            yield Problem(
-                f"network.{other}.uplink",
-                f"network {one} has {first.uplink} already",
-                f'plug into its bridge: mode = "bridge" and bridge = "{first.bridge or "…"}"',
-            )
         if first.bridge and first.bridge == second.bridge and _owns(first) and _owns(second):
             yield Problem(f"network.{other}.bridge", f"is the bridge of network {one} already")
-
-
-def _makes(network: NetworkSpec) -> tuple[Mode, str, int | None] | None:
-    """The port that a network takes for itself: an uplink, or a VLAN of one."""
-    if network.uplink is None or network.mode is Mode.MACVTAP:
-        return None
-    return network.mode, network.uplink, network.vlan if network.mode is Mode.VLAN else None
 
 
 def _owns(network: NetworkSpec) -> bool:

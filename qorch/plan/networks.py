@@ -11,6 +11,7 @@ from qorch.errors import Problem
 from qorch.facts import Facts
 from qorch.plan.forwards import find_forward_problems
 from qorch.plan.subnets import Subnets, plan_dhcp, plan_dhcp6, plan_gateways
+from qorch.plan.uplinks import find_uplink_problems
 from qorch.plan.values import Defined
 from qorch.spec import DEFAULT_NETWORK, NetworkSpec, Spec
 from qorch.spec.network import ForwardSpec
@@ -51,6 +52,7 @@ def plan_networks(
         if plan := _plan_network(name, network, facts, defined, subnets, bridges, problems):
             plans[name] = plan
     problems += find_forward_problems(spec, plans, defined)
+    problems += find_uplink_problems(spec, plans, defined)
     coming = {plan.bridge for plan in plans.values() if plan.makes_bridge and plan.bridge}
     for name, plan in plans.items():
         problems += _check(name, plan, facts, coming)

@@ -72,6 +72,12 @@ def check(text):
             ".forward",
             "nothing but in mode nat",
         ),
+        (
+            'forward = [{ host_port = 80, port = 65530, ip = "10.0.0.1", count = 7 }]',
+            ".forward[0].count",
+            "7 ports from 65530 on are not possible",
+        ),
+        ('reach = ["lan"]', ".reach[0]", "is the network itself"),
     ],
 )
 def test_a_network_that_makes_no_sense_is_refused(lines, path, message):
@@ -84,23 +90,11 @@ def test_a_network_that_makes_no_sense_is_refused(lines, path, message):
     ("one", "other", "path", "message"),
     [
         ('subnet6 = "fd00::/64"', 'subnet6 = "fd00::/60"\nra = false', ".subnet6", "overlaps"),
-        (
-            'mode = "vlan"\nuplink = "e"\nvlan = 10\nbridge = "b"',
-            'mode = "vlan"\nuplink = "e"\nvlan = 10',
-            ".uplink",
-            "network a has e already",
-        ),
-        (
-            'mode = "bridge"\nuplink = "e"',
-            'mode = "bridge"\nuplink = "e"\nbridge = "b"',
-            ".uplink",
-            "network a has e already",
-        ),
         ('bridge = "b"', 'mode = "isolated"\nbridge = "b"', ".bridge", "the bridge of network a"),
     ],
 )
 def test_two_networks_that_want_the_same_are_refused(one, other, path, message):
-    """Subnets, uplinks, VLANs and bridges are one network's."""
+    """Subnets and bridges are one network's."""
     problems = check(f"[network.a]\n{one}\n[network.b]\n{other}\n")
     assert message in problems[f"network.b{path}"].message
 

@@ -174,3 +174,48 @@ def test_a_network_that_is_up_is_not_rebuilt_under_its_machines():
     assert plan(text, defined=defined)["a"].mode is Mode.VLAN
     isolated = plan("[network.a]\nmode = 'isolated'\n", network=up, defined=defined)["a"]
     assert (isolated.mode, isolated.subnet) == (Mode.ISOLATED, old.subnet)
+
+
+BRIDGE = 'mode = "bridge"\nuplink = "eth0"'
+VLAN = 'mode = "vlan"\nuplink = "eth0"\nvlan = 10'
+MACVTAP = 'mode = "macvtap"\nuplink = "eth0"'
+PASSTHRU = f'{MACVTAP}\nmacvtap = "passthru"'
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "message"),
+    [
+        (f'{BRIDGE}\nbridge = "b"', BRIDGE, "network a has eth0 already"),
+        (BRIDGE, MACVTAP, "network a has eth0 already"),
+        (MACVTAP, BRIDGE, "network a has eth0 already"),
+        (MACVTAP, PASSTHRU, "network a has eth0 already"),
+        (PASSTHRU, MACVTAP, "network a has eth0 already"),
+        (VLAN, f'{VLAN}\nbridge = "b"', "network a has VLAN 10 of eth0 already"),
+        (VLAN, f"{MACVTAP}\nvlan = 10", "network a has VLAN 10 of eth0 already"),
+        (BRIDGE, VLAN, None),
+        (VLAN, f"{MACVTAP}\nvlan = 20", None),
+        (MACVTAP, MACVTAP, None),
+        (MACVTAP, VLAN, None),
+    ],
+)
+def test_an_uplink_that_is_taken_is_refused(one, other, message):
+    """By a network of the same document, and by one that is defined already."""
+    defined = Defined(networks=plan(f"[network.a]\n{one}\n"))
+    text = f"[network.b]\n{other}\n"
+    for tried, known in ((f"[network.a]\n{one}\n{text}", Defined()), (text, defined)):
+        if message is None:
+            assert "b" in plan(tried, defined=known)
+        else:
+            found = refuse(tried, defined=known)
+            assert found == {"network.b.uplink": message}
+
+
+def test_a_second_card_in_mode_passthru_is_refused():
+    """The first one has the uplink to itself."""
+    text = f'[network.a]\n{PASSTHRU}\n[vm.v]\nkernel = "k"\nnic = [{{ network = "a" }}]\n'
+    assert plan(text)
+    more = text + '[vm.w]\nkernel = "k"\nnic = [{ network = "a" }]\n'
+    found = refuse(more)
+    assert found == {
+        "vm.w.nic[0].network": 'vm.v.nic[0] has eth0 to itself: macvtap = "passthru" takes one card'
+    }
