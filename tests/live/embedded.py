@@ -1,11 +1,11 @@
 """Not a test: a supervisor in its own process to which something happens at a step of a verb.
 
-    embedded.py DIRECTORY DOCUMENT up|down list|kill NUMBER
-    embedded.py DIRECTORY DOCUMENT up fail|cancel|leave
+    embedded.py DIRECTORY DOCUMENT fail|cancel|leave
+    embedded.py DIRECTORY DOCUMENT kill up|down NUMBER
 
-The first does a verb once, and dies at the step of that number. The second does it again and again,
-each time with a failure, a cancelled call, or a cancelled supervisor at the next step; it tells
-which and waits for a line until it goes on.
+The first does `up` again and again, each time with a failure, a cancelled call, or a cancelled
+supervisor at the next step. The second does the other verb, then this one, and dies at the step of
+that number. Both tell what is so and wait for a line until they go on.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import attrs
 import trio
 
 import qorch
-from qorch.progress import Progress
+from qorch.progress import Progress, Report, ignore
 
 
 class InjectedError(Exception):
@@ -52,20 +52,27 @@ def fail() -> None:
     raise InjectedError
 
 
-async def once(directory: Path, spec: qorch.Spec, verb: str, how: str, number: int) -> None:
-    """Do the verb; at the step of that number do as told."""
-    steps = Steps(number, lambda: how == "kill" and os.kill(os.getpid(), signal.SIGKILL))
-
-    def report(progress: Progress) -> None:
-        if progress.step:
-            print(steps.count + 1, progress.kind, progress.step, flush=True)  # noqa: T201
-        steps.report(progress)
-
+async def kill(directory: Path, spec: qorch.Spec, verb: str, number: int) -> None:
+    """Do the other verb to its end, as a retry; then this one, with a death at a step."""
+    steps = Steps(number, lambda: os.kill(os.getpid(), signal.SIGKILL))
     async with qorch.open_supervisor(directory) as supervisor:
-        if verb == "up":
-            await supervisor.up(spec, report=report)
-        else:
-            await supervisor.down(spec, report=report, volumes=True)
+
+        async def do(verb: str, report: Report) -> None:
+            if verb == "up":
+                await supervisor.up(spec, report=report)
+            else:
+                await supervisor.down(spec, report=report, volumes=True)
+
+        await do("down" if verb == "up" else "up", ignore)
+        states = [str(machine["state"]) for machine in supervisor.find_machines()]
+        await tell(" ".join(["there:", *states]))
+        await do(verb, steps.report)
+
+
+async def tell(what: str) -> None:
+    """Say how far we are, and wait until we may go on."""
+    print(what, flush=True)  # noqa: T201
+    await trio.to_thread.run_sync(sys.stdin.readline)
 
 
 async def each(directory: Path, spec: qorch.Spec, how: str) -> None:
@@ -81,8 +88,7 @@ async def each(directory: Path, spec: qorch.Spec, how: str) -> None:
             steps = Steps(number, fail if how == "fail" else scope.cancel)
             if not await is_undone(kept, directory, spec, steps, scope):
                 break
-            print(steps.last, flush=True)  # noqa: T201
-            await trio.to_thread.run_sync(sys.stdin.readline)
+            await tell(steps.last)
     async with qorch.open_supervisor(directory) as supervisor:
         await supervisor.down(spec, volumes=True)
 
@@ -107,9 +113,9 @@ async def is_undone(
     return scope.cancelled_caught
 
 
-directory, document, verb, how, *rest = sys.argv[1:]
+directory, document, how, *rest = sys.argv[1:]
 spec = qorch.load_text(Path(document).read_text(), Path("/"))
-if rest:
-    trio.run(once, Path(directory), spec, verb, how, int(rest[0]))
+if how == "kill":
+    trio.run(kill, Path(directory), spec, rest[0], int(rest[1]))
 else:
     trio.run(each, Path(directory), spec, how)

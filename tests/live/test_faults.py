@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -22,7 +25,8 @@ memory = "64MiB"
 accel = "tcg"
 powerdown_timeout = "1s"
 cloud_init = {{ hostname = "web" }}
-{helped}
+tpm = "2.0"
+firmware = "uefi"
 
 [[vm.web.disk]]
 backing = "{disk}"
@@ -30,44 +34,51 @@ backing_format = "raw"
 
 [[vm.web.nic]]
 network = "lan"
-"""
-
-
-HELPED = """
-tpm = "2.0"
-firmware = "uefi"
 
 [[vm.web.share]]
 path = "{share}"
 tag = "data"
 """
+LEAST_STEPS = 20
 
 
 @pytest.fixture
 def document(bios: Path, tmp_path: Path) -> Path:
-    """A machine with an overlay, a seed and a network."""
+    """A machine with an overlay, a seed, a network, variables and helpers: steps of each kind."""
     path = tmp_path / "vm.toml"
-    path.write_text(DOCUMENT.format(disk=bios / "disk.img", helped=""))
+    path.write_text(DOCUMENT.format(disk=bios / "disk.img", share=tmp_path))
     return path
 
 
-@pytest.fixture
-def helped(bios: Path, tmp_path: Path) -> Path:
-    """The same with variables and helpers: a step of each kind."""
-    path = tmp_path / "helped.toml"
-    text = HELPED.format(share=tmp_path)
-    path.write_text(DOCUMENT.format(disk=bios / "disk.img", helped=text))
-    return path
-
-
-def do(host: Host, document: Path, verb: str, how: str, number: int) -> tuple[int, list[str]]:
-    """The exit status of a supervisor treated so, and the steps it came to."""
+@contextmanager
+def embedded(
+    host: Host, document: Path, *words: str | int
+) -> Iterator[tuple[subprocess.Popen[str], Callable[[], str]]]:
+    """A supervisor treated so; what is yielded lets it go on and returns what it tells next."""
     script = Path(__file__).with_name("embedded.py")
-    done: subprocess.CompletedProcess[str] = host.run(
-        sys.executable, script, host.directory, document, verb, how, number, check=False
-    )
-    assert how != "list" or done.returncode == 0, done.stderr
-    return done.returncode, done.stdout.splitlines()
+    inside = ("nsenter", f"--net=/proc/{os.getpid()}/fd/{host.namespace}")
+    command = (*inside, sys.executable, script, host.directory, document, *words)
+    with subprocess.Popen(list(map(str, command)), stdin=-1, stdout=-1, text=True) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        stdin, stdout, waits = process.stdin, process.stdout, False
+
+        def go_on() -> str:
+            nonlocal waits
+            if waits:
+                stdin.write("\n")
+                stdin.flush()
+            waits = bool(line := stdout.readline())
+            return line.strip()
+
+        yield process, go_on
+
+
+def find_left(host: Host) -> list[str]:
+    """What nobody should have left: on the host, in the default pool, of definitions."""
+    data = host.state.data
+    owned = [*data.glob("vm/*"), *data.glob("network/*")]
+    return [*host.find_leftovers(), *volumes(host), *map(str, owned)]
 
 
 def volumes(host: Host) -> list[str]:
@@ -83,48 +94,37 @@ def forget_pool(host: Host) -> None:
 
 
 @pytest.mark.parametrize("how", ["fail", "cancel", "leave"])
-def test_undone_at_any_step_of_up(qorch_host: Host, helped: Path, how: str) -> None:
+def test_undone_at_any_step_of_up(qorch_host: Host, document: Path, how: str) -> None:
     """Each step of `up` fails, or is cancelled, alone or with its supervisor: all is as before."""
-    script = Path(__file__).with_name("embedded.py")
-    words = (sys.executable, script, qorch_host.directory, helped, "up", how)
-    inside = ("nsenter", f"--net=/proc/{os.getpid()}/fd/{qorch_host.namespace}")
-    steps = []
-    with subprocess.Popen([*inside, *words], stdin=-1, stdout=-1, text=True) as process:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        for line in process.stdout:
-            step = line.strip()
-            steps.append(step)
-            assert (step, qorch_host.find_leftovers()) == (step, [])
-            assert (step, volumes(qorch_host)) == (step, [])
-            owned = [*qorch_host.state.data.glob("vm/*"), *qorch_host.state.data.glob("network/*")]
-            assert (step, owned) == (step, [])
+    kinds = set()
+    with embedded(qorch_host, document, how) as (process, go_on):
+        while step := go_on():
+            kinds.add(step.split()[1])
+            assert (step, find_left(qorch_host)) == (step, [])
             forget_pool(qorch_host)
-            process.stdin.write("\n")
-            process.stdin.flush()
     assert process.returncode == 0
-    assert {"network", "vm"} <= {step.split()[1] for step in steps}
-    assert qorch_host.find_leftovers() == []
+    assert {"network", "vm"} <= kinds
+    assert find_left(qorch_host) == []
 
 
-@pytest.mark.parametrize("verb", ["up", "down"])
-def test_killed_at_any_step(qorch_host: Host, document: Path, verb: str) -> None:
-    """`kill -9` at each step in turn: the next supervisor tidies up, and a retry works."""
-    text = document.read_text()
-    do(qorch_host, document, "up", "list", 0)
-    _, down = do(qorch_host, document, "down", "list", 0)
-    _, up = do(qorch_host, document, "up", "list", 0)
-    do(qorch_host, document, "down", "list", 0)
-    for number in range(1, len(up if verb == "up" else down) + 1):
-        if verb == "down":
-            do(qorch_host, document, "up", "list", 0)
-        status, _ = do(qorch_host, document, verb, "kill", number)
-        assert status == -9
-        if verb == "up":
-            qorch_host.up(text, wait=None)
-            assert qorch_host.machine("web").show()["state"] == "running"
-        qorch_host.down(text)
-        assert qorch_host.client.find_machines() == []
-        assert (number, qorch_host.find_leftovers()) == (number, [])
-        assert volumes(qorch_host) == []
-        qorch_host.kill_supervisor()
+def test_killed_at_any_step(qorch_host: Host, document: Path) -> None:
+    """`kill -9` at each step of `up` and of `down`: the next supervisor ends what was begun."""
+    number, killed = 1, {"up", "down"}
+    while killed:
+        killed = {verb for verb in ("up", "down") if is_killed(qorch_host, document, verb, number)}
+        number += 1
+    assert number > LEAST_STEPS
+    assert find_left(qorch_host) == []
+
+
+def is_killed(host: Host, document: Path, verb: str, number: int) -> bool:
+    """End what the one before began, begin the next; whether there is a step of that number."""
+    with embedded(host, document, "kill", verb, number) as (process, go_on):
+        if verb == "up":  # after `down`
+            assert (number, go_on(), find_left(host)) == (number, "there:", [])
+            forget_pool(host)
+        else:
+            assert (number, go_on()) == (number, "there: running")
+        assert not go_on()
+    assert process.returncode in {0, -signal.SIGKILL}
+    return process.returncode != 0
