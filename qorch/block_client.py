@@ -30,14 +30,18 @@ class BlockClient(NamedTuple):
         report: Report,
         description: str = "",
         freeze: bool | None = None,
+        memory: bool = False,
     ) -> None:
-        """Freeze all disks of a machine as they are, at one moment."""
-        body = {"description": description, "freeze": freeze}
+        """Freeze all disks of a machine as they are, at one moment, and keep its memory."""
+        body = {"description": description, "freeze": freeze, "memory": memory}
         self.client.follow("POST", _path(name, "snapshots", snapshot), body, report)
 
-    def revert_snapshot(self, name: str, snapshot: str, *, report: Report) -> None:
-        """Go back to a snapshot."""
-        self.client.follow("POST", _path(name, "snapshots", snapshot, "revert"), {}, report)
+    def revert_snapshot(
+        self, name: str, snapshot: str, *, report: Report, memory: bool = True
+    ) -> None:
+        """Go back to a snapshot, and to its memory if it has any."""
+        body = {"memory": memory}
+        self.client.follow("POST", _path(name, "snapshots", snapshot, "revert"), body, report)
 
     def remove_snapshot(self, name: str, snapshot: str, *, report: Report) -> None:
         """Remove a snapshot, and merge what only it needed."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import os
 import signal
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -12,9 +13,11 @@ import trio
 
 from qorch.agent import Agent, open_agent
 from qorch.argv import make_cpu_devices
+from qorch.block.record import Saved
 from qorch.console import Console, open_console, read_tail
 from qorch.errors import AgentError, MachineError
 from qorch.helpers import end_helper
+from qorch.migration import load_memory
 from qorch.paths import StateDir
 from qorch.plan import MachinePlan
 from qorch.process import Process
@@ -42,6 +45,7 @@ class State(enum.Enum):
     RUNNING = "running"
     PAUSED = "paused"
     STOPPING = "stopping"
+    SAVED = "saved"
     CRASHED = "crashed"
 
 
@@ -66,6 +70,17 @@ class Vcpu:
     thread_id: int
 
 
+@attrs.frozen
+class Memory:
+    """Saved memory that a machine goes on from; `note` stores how far that has come, None at last.
+
+    Before the guest runs it is noted that it may have: the memory must not be loaded twice.
+    """
+
+    saved: Saved
+    note: Callable[[Saved | None], None]
+
+
 @attrs.define(eq=False)
 class Machine:
     """A machine whose QEMU runs, or has just ended."""
@@ -76,6 +91,7 @@ class Machine:
     on_event: Callable[[str, dict[str, object]], None]
     transcript: Transcript | None = None
     helpers: Mapping[str, Process] = attrs.field(factory=dict)
+    memory: Memory | None = None
     status: str = "prelaunch"
     vcpus: tuple[Vcpu, ...] = ()
     stopping: bool = False
@@ -149,9 +165,17 @@ class Machine:
             with trio.move_on_after(1):
                 await self.wait_exit()
             words = self.last_words or str(error)
-            raise MachineError(f"QEMU for {self.plan.name} ended: {words}") from error
+            raise MachineError(f"QEMU for {self.plan.name} ended: {words}", self._hint) from error
         finally:
             self._monitor = self._console = None
+
+    @property
+    def _hint(self) -> str | None:
+        """What to do if it does not run."""
+        if self.memory is None:
+            return None
+        words = f"{self.plan.name} {self.memory.saved.snapshot}"
+        return f"without its memory: qorch snapshot revert --disks-only {words}"
 
     async def _connect(self, stack: AsyncExitStack) -> None:
         run, data = self.paths.machine_run(self.plan.name), self.paths.machine_data(self.plan.name)
@@ -174,6 +198,9 @@ class Machine:
         vcpus = await self.monitor.execute("query-cpus-fast")
         self.vcpus = tuple(Vcpu(vcpu["cpu-index"], vcpu["thread-id"]) for vcpu in vcpus)
         await self._pin()
+        if self.memory is not None:
+            await self._go_on_from(self.memory)
+            await self._ask_status()
         if self.status == "prelaunch":
             await self._unplug_cables()
             await self.monitor.execute("cont")
@@ -187,6 +214,27 @@ class Machine:
         for device in devices:
             if f"/machine/peripheral/{device.id}" not in there:
                 await self.monitor.execute("device_add", device.properties())
+
+    async def _go_on_from(self, memory: Memory) -> None:
+        """Load what was saved, unless it is, and let the guest run if it did then."""
+        if not memory.saved.loaded:
+            await self._load(memory.saved)
+        memory.note(attrs.evolve(memory.saved, loaded=True))
+        if memory.saved.runs:
+            await self.monitor.execute("cont")
+        memory.note(None)
+
+    async def _load(self, saved: Saved) -> None:
+        try:
+            fd = os.open(saved.memory, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            raise MachineError(
+                f"the memory of {self.plan.name} in {saved.memory}: {error.strerror}"
+            ) from error
+        try:
+            await load_memory(self.monitor, fd)
+        finally:
+            os.close(fd)
 
     async def _pin(self) -> None:
         """Pin vCPUs, I/O threads, and all other threads of QEMU, each to its own host CPUs."""

@@ -85,6 +85,14 @@ class StateDir(NamedTuple):
         """Where a machine's data and snapshots are; it outlives the machine, as they do."""
         return self.data / "images" / f"{name}.json"
 
+    def machine_memory(self, name: str) -> Path:
+        """The directory of a machine's memory, one file for each snapshot that has it."""
+        return self.data / "images" / f"{name}.memory"
+
+    def machine_saved(self, name: str) -> Path:
+        """That a machine goes on from saved memory when it is started; there only if it does."""
+        return self.data / "images" / f"{name}.saved"
+
     def network_run(self, name: str) -> Path:
         """Configuration and leases of a network that is up."""
         return self.run / "network" / name

@@ -69,10 +69,11 @@ def start_qemu(
     qemu: Path,
     env: Mapping[str, str],
     report: StepReport,
+    incoming: bool = False,
 ) -> Started:
     """Start QEMU, paused, and its helpers. If anything fails, nothing of it is left.
 
-    Raises MachineError, NetError or StorageError.
+    With `incoming` it waits for memory to be loaded. Raises MachineError, NetError or StorageError.
     """
     data = state.machine_data(plan.name)
     with ExitStack() as undo:
@@ -101,7 +102,7 @@ def start_qemu(
         ):
             report("start qemu")
             process = start_process(
-                make_argv(plan, handles, plan.emulator or qemu),
+                make_argv(plan, attrs.evolve(handles, incoming=incoming), plan.emulator or qemu),
                 mark=plan.mark,
                 fds=(*handles.fds, lock),
                 output=output,

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import attrs
 from cattrs import Converter
 
+from qorch.block.record import Saved
 from qorch.convert import make_converter
 from qorch.errors import QorchError
 from qorch.paths import StateDir
@@ -167,6 +168,27 @@ class Store:
         """What a machine was started as; None if it was not."""
         path = self.state.machine_run(name) / "plan.json"
         return read_json(path, MachinePlan) if path.is_file() else None
+
+    def is_saved(self, name: str) -> bool:
+        """Whether a machine goes on from saved memory when it is started."""
+        return self.state.machine_saved(name).is_file()
+
+    def read_saved(self, name: str) -> Saved | None:
+        """What a machine goes on from when it is started; None if it boots."""
+        path = self.state.machine_saved(name)
+        return read_json(path, Saved) if path.is_file() else None
+
+    def write_saved(self, name: str, saved: Saved | None) -> None:
+        """Say what a machine goes on from, or that it boots."""
+        path = self.state.machine_saved(name)
+        if saved is None:
+            path.unlink(missing_ok=True)
+        else:
+            write_json(path, saved)
+
+    def find_saved(self) -> list[Name]:
+        """The machines that go on from saved memory."""
+        return [Name(path.stem) for path in (self.state.data / "images").glob("*.saved")]
 
     def find_runs(self) -> list[Name]:
         """The machines that were started and not cleaned up after."""

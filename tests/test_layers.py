@@ -84,7 +84,7 @@ LAYERS = [  # lowest first
     moving("qorch.nursery", "qorch.probe_devices", "qorch.process", "qorch.sockets", "qorch.vsock"),
     moving("qorch.probe", "qorch.qmp", "qorch.state"),
     moving("qorch.agent", "qorch.console", "qorch.cmdline"),
-    moving("qorch.helpers"),
+    moving("qorch.helpers", "qorch.migration"),
     moving("qorch.machine", "qorch.resources", "qorch.block"),
     moving("qorch.leftovers", "qorch.ready"),
     moving("qorch.doctor"),

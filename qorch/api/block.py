@@ -99,10 +99,13 @@ class _Api:
             request,
             description=Field(read_text, ""),
             freeze=Field(read_maybe_flag, None),
+            memory=Field(read_flag, default=False),
         )
 
     async def revert_snapshot(self, request: Request) -> Response | Stream:
-        return await self._run_on_snapshot(self.block.revert_snapshot, request)
+        return await self._run_on_snapshot(
+            self.block.revert_snapshot, request, memory=Field(read_flag, default=True)
+        )
 
     async def remove_snapshot(self, request: Request) -> Response | Stream:
         return await self._run_on_snapshot(self.block.remove_snapshot, request)

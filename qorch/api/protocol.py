@@ -140,10 +140,13 @@ class Block(Protocol):
         report: Report,
         description: str = "",
         freeze: bool | None = None,
+        memory: bool = False,
     ) -> None:
         """Make a snapshot."""
 
-    async def revert_snapshot(self, name: str, snapshot: str, *, report: Report) -> None:
+    async def revert_snapshot(
+        self, name: str, snapshot: str, *, memory: bool = True, report: Report
+    ) -> None:
         """Go back to a snapshot."""
 
     async def remove_snapshot(self, name: str, snapshot: str, *, report: Report) -> None:

@@ -27,6 +27,7 @@ from qorch.switch.base import (
     DirectBoot,
     Flag,
     Global,
+    Incoming,
     Machine,
     NameSwitch,
     Overcommit,
@@ -47,6 +48,8 @@ def make_base(plan: MachinePlan, handles: Handles) -> Iterator[Switch]:
     yield Flag(name="nodefaults")
     yield Flag(name="no-user-config")
     yield Flag(name="S")
+    if handles.incoming:
+        yield Incoming()
     if plan.sandbox:
         yield Sandbox()
     yield _machine(plan)

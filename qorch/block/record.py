@@ -9,7 +9,8 @@ first image is made and removed when the record says what is so. Whoever finds o
 is there. Does QEMU run? Then the graph knows whether the operation took effect. Else the step does:
 an overlay that is complete reads the same as the image below it, so that a snapshot can always be
 carried on with; and a copy may only be used once the guest's requests were held back and all was
-flushed, which is written down as `pivoting`.
+flushed, which is written down as `pivoting`; and so it is written down that a snapshot's memory is
+complete.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from qorch.plan import DiskImages, MachinePlan
 from qorch_storage.plan import Backing, PoolPlan, VolumePlan
 
 VERSION = 1
+RUNNING = "running"  # a machine's state
 
 
 @attrs.frozen(kw_only=True)
@@ -58,6 +60,31 @@ class Snapshot:
     memory: Path | None = None
     disks: Mapping[str, Backing]
     plan: MachinePlan
+
+    @property
+    def ran(self) -> bool:
+        """Whether the guest ran then."""
+        return self.state == RUNNING
+
+
+@attrs.frozen(kw_only=True)
+class Saved:
+    """The memory that a machine goes on from when it is started, and what it is started as then.
+
+    With `loaded` QEMU has it: the guest may have run since, and it does not fit the disks any more.
+    """
+
+    version: int = VERSION
+    snapshot: str
+    memory: Path
+    state: str
+    plan: MachinePlan
+    loaded: bool = False
+
+    @property
+    def runs(self) -> bool:
+        """Whether the guest ran when its memory was saved."""
+        return self.state == RUNNING
 
 
 @attrs.frozen(kw_only=True)
@@ -182,6 +209,12 @@ class Journal:
     thaw: bool = False
     backup: BackupPlan | None = None
 
+    @property
+    def memory(self) -> Path | None:
+        """The file that a snapshot's memory is written to; of no use unless it is complete."""
+        taken = self.snapshot if self.verb is Verb.SNAPSHOT else None
+        return taken.memory if taken else None
+
     def at(self, step: Step) -> Journal:
         """The same, further on."""
         return attrs.evolve(self, step=step)
@@ -208,6 +241,6 @@ def judge(journal: Journal, *, running: bool, tops: Mapping[str, Path], jobs: bo
         return Verdict.FINISH if done else Verdict.UNDO
     if journal.verb is Verb.BACKUP:  # its jobs have died
         return Verdict.UNDO
-    complete = Step.PIVOTING if journal.verb is Verb.MOVE else Step.MADE
+    complete = Step.PIVOTING if journal.verb is Verb.MOVE or journal.memory else Step.MADE
     order = list(Step)
     return Verdict.FINISH if order.index(journal.step) >= order.index(complete) else Verdict.UNDO

@@ -31,11 +31,14 @@ def snapshot() -> None:
     default=None,
     help="Have the guest agent freeze the file systems, or fail; by default where one answers.",
 )
-def create_snapshot(name: str, snapshot: str, *, description: str, freeze: bool | None) -> None:
+@click.option("--memory", is_flag=True, help="Keep what the running guest has in memory, too.")
+def create_snapshot(
+    name: str, snapshot: str, *, description: str, freeze: bool | None, memory: bool
+) -> None:
     """Freeze all disks of a machine as they are, at one moment, while it runs or not."""
     with Progress() as progress, open_client() as client:
         BlockClient(client).create_snapshot(
-            name, snapshot, description=description, freeze=freeze, report=progress
+            name, snapshot, description=description, freeze=freeze, memory=memory, report=progress
         )
 
 
@@ -75,13 +78,15 @@ def _describe_state(row: dict[str, Any]) -> str:
 @snapshot.command("revert")
 @name_argument
 @_SNAPSHOT
-def revert_snapshot(name: str, snapshot: str) -> None:
+@click.option("--disks-only", is_flag=True, help="Boot, even if the snapshot has memory.")
+def revert_snapshot(name: str, snapshot: str, *, disks_only: bool) -> None:
     """Go back to a snapshot; what was written since the last one is lost.
 
-    A machine that runs is ended as if its power failed, and started again.
+    A machine that runs is ended as if its power failed, and started again. From a snapshot with
+    memory the guest goes on as it was.
     """
     with Progress() as progress, open_client() as client:
-        BlockClient(client).revert_snapshot(name, snapshot, report=progress)
+        BlockClient(client).revert_snapshot(name, snapshot, memory=not disks_only, report=progress)
 
 
 @snapshot.command("rm")

@@ -11,9 +11,10 @@ from pathlib import Path
 import attrs
 import trio
 
+from qorch.block.record import Saved
 from qorch.errors import MachineError, QorchError
 from qorch.helpers import end_helper, find_helpers
-from qorch.machine import Machine, State
+from qorch.machine import Machine, Memory, State
 from qorch.paths import StateDir
 from qorch.plan import MachinePlan
 from qorch.process import Process, find_processes
@@ -100,6 +101,8 @@ class Machines:
             return machine.state
         if name in self._starting:
             return State.STARTING
+        if self._store.is_saved(name):
+            return State.SAVED
         return State.CRASHED if name in self._crashed else State.STOPPED
 
     def lock(self, name: Name) -> trio.Lock:
@@ -109,10 +112,19 @@ class Machines:
     def forget(self, name: Name) -> None:
         """Keep nothing of a machine that is not defined any more."""
         self._crashed.discard(name)
+        self._store.write_saved(name, None)
 
     def note_plan(self, machine: Machine) -> None:
         """Record what a running machine is now, for who adopts it."""
         self._store.write_run(machine.plan)
+
+    def read_saved(self, name: Name) -> Saved | None:
+        """The memory that a machine goes on from when it is started; None if it boots."""
+        return self._store.read_saved(name)
+
+    def write_saved(self, name: Name, saved: Saved | None) -> None:
+        """Have a machine go on from memory when it is started, or boot."""
+        self._store.write_saved(name, saved)
 
     async def start(self, name: Name, report: Report) -> bool:
         """Start a machine unless it runs; whether it was started."""
@@ -121,7 +133,9 @@ class Machines:
         async with self.lock(name):
             if name in self._running:
                 return False
-            plan = self._definitions[self._definitions.find(name)].plan  # removed meanwhile?
+            defined = self._definitions[self._definitions.find(name)].plan  # removed meanwhile?
+            saved = self._find_unused_memory(name)
+            plan = saved.plan if saved else defined
             self._starting.add(name)
             try:
                 started = await trio.to_thread.run_sync(
@@ -132,15 +146,16 @@ class Machines:
                         qemu=self.qemu,
                         env={key: os.environ[key] for key in _QEMU_ENV if key in os.environ},
                         report=from_thread("vm", name, report),
+                        incoming=saved is not None,
                     )
                 )
                 try:
-                    report(Progress("vm", name, "run"))
+                    report(Progress("vm", name, "load memory" if saved else "run"))
                 except BaseException:  # nobody has taken it over yet
                     await shielded(self._discard, plan, started)
                     raise
                 try:
-                    await self._launch(plan, started)
+                    await self._launch(plan, started, saved=saved)
                 except BaseException:  # the caller does not want it, or its guest never ran
                     if name in self._running:
                         await shielded(self.stop, name, 0.0)
@@ -174,7 +189,9 @@ class Machines:
             report(Progress("vm", name, "wait until ready"))
         with trio.move_on_after(seconds) as deadline:
             for name in names:
-                await wait_ready(self.find(name))
+                machine = self.find(name)
+                if machine.memory is None:  # else its guest goes on as it was
+                    await wait_ready(machine)
         if deadline.cancelled_caught:
             raise MachineError(
                 f"not ready within {seconds:g} s: {', '.join(names)}",
@@ -188,9 +205,17 @@ class Machines:
         self._store.forget_run(plan.name)
         await trio.to_thread.run_sync(remove_volumes, started.volumes)
 
-    async def _launch(self, plan: MachinePlan, started: Started, *, adopted: bool = False) -> None:
+    async def _launch(
+        self,
+        plan: MachinePlan,
+        started: Started,
+        *,
+        adopted: bool = False,
+        saved: Saved | None = None,
+    ) -> None:
         """Hand a QEMU over to a task of its own and wait until its guest runs."""
         name = plan.name
+        note = functools.partial(self._store.write_saved, name)
         machine = Machine(
             plan,
             self.state,
@@ -198,6 +223,7 @@ class Machines:
             functools.partial(self._events.emit_nowait, name),
             self.transcripts(name) if self.transcripts else None,
             started.helpers,
+            Memory(saved, note) if saved else None,
         )
         launch = _Launch(machine, adopted)
         self._running[name] = machine
@@ -267,7 +293,17 @@ class Machines:
         for name in self._store.find_runs():
             if name not in self._running:
                 self._store.forget_run(name)
+        for name in self._store.find_saved():
+            self._find_unused_memory(name)
         await self._remove_orphan_taps()
+
+    def _find_unused_memory(self, name: Name) -> Saved | None:
+        """The memory that a machine that does not run goes on from; of no use if it was loaded."""
+        saved = self._store.read_saved(name)
+        if saved is not None and (saved.loaded or name not in self._definitions):
+            self._store.write_saved(name, None)
+            return None
+        return saved
 
     def _find_running(self) -> dict[Name, Process]:
         """QEMUs by their mark; one that is just being executed has its lock, but no mark yet."""
@@ -299,9 +335,14 @@ class Machines:
             report(Progress("vm", name, message="removed: no definition owns it"))
             await _end(started)
             return
+        saved = self._store.read_saved(name)
+        if saved is not None and not saved.loaded:  # nothing has run in it: it can be done again
+            report(Progress("vm", name, message="ended: its memory was still being loaded"))
+            await _end(started)
+            return
         report(Progress("vm", name, f"adopt pid {started.process.pid}"))
         try:
-            await self._launch(plan, started, adopted=True)
+            await self._launch(plan, started, adopted=True, saved=saved)
         except QorchError as error:
             report(Progress("vm", name, message=f"was not adopted: {error}"))
 

@@ -192,6 +192,14 @@ class Flag:
 
 
 @attrs.frozen(kw_only=True)
+class Incoming:
+    """`-incoming defer`: the guest waits for memory, which `migrate-incoming` tells where it is."""
+
+    def args(self) -> tuple[str, ...]:
+        return "-incoming", "defer"
+
+
+@attrs.frozen(kw_only=True)
 class Display:
     """`-display`: where else the screen is shown."""
 

@@ -1,6 +1,6 @@
 """Not a test: a supervisor in its own process that dies at one step of something done to disks.
 
-embedded_block.py DIRECTORY NUMBER METHOD JSON-ARGUMENTS
+embedded_block.py DIRECTORY NUMBER-OR-NAME METHOD JSON-ARGUMENTS
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ import qorch
 from qorch.progress import Progress
 
 
-async def main(directory: str, number: int, method: str, arguments: list[Any]) -> None:
-    """Do it; die at the step of that number. What says how far a job is counts as one step."""
+async def main(directory: str, where: str, method: str, arguments: list[Any]) -> None:
+    """Do it; die at a step, by number or name. What says how far a job is counts as one."""
     seen: list[str] = []
 
     def report(progress: Progress) -> None:
@@ -28,7 +28,7 @@ async def main(directory: str, number: int, method: str, arguments: list[Any]) -
             return
         seen.append(step)
         print(len(seen), step, flush=True)  # noqa: T201
-        if len(seen) == number:
+        if where in {str(len(seen)), step}:
             os.kill(os.getpid(), signal.SIGKILL)
 
     async with qorch.open_supervisor(Path(directory)) as supervisor:
@@ -38,5 +38,5 @@ async def main(directory: str, number: int, method: str, arguments: list[Any]) -
         await getattr(supervisor.block, method)(*words, **options, report=report)
 
 
-directory, number, method, text = sys.argv[1:]
-trio.run(main, directory, int(number), method, json.loads(text))
+directory, where, method, text = sys.argv[1:]
+trio.run(main, directory, where, method, json.loads(text))

@@ -14,7 +14,7 @@ from typing import Protocol
 import attrs
 import trio
 
-from qorch.block.commands import cancel_job
+from qorch.block.commands import Command, cancel_job
 from qorch.block.record import Snapshot
 from qorch.block.tree import draw
 from qorch.errors import InputError, NotFoundError, Problem, QorchError
@@ -23,7 +23,8 @@ from qorch.progress import Progress, Report, ignore
 from qorch.qmp import MonitorLostError
 from qorch.spec import DEFAULT_POOL
 from qorch.supervisor.block import backup, move, settings, snapshots
-from qorch.supervisor.block.images import remove_volumes
+from qorch.supervisor.block.images import remove_files, remove_volumes
+from qorch.supervisor.block.memory import find_memory_jobs
 from qorch.supervisor.block.records import Records
 from qorch.supervisor.block.resume import resume
 from qorch.supervisor.block.space import Space
@@ -81,26 +82,35 @@ class Block:
         *,
         description: str = "",
         freeze: bool | None = None,
+        memory: bool = False,
         report: Report = ignore,
     ) -> None:
-        """Freeze all disks of a machine as they are, at one moment.
+        """Freeze all disks of a machine as they are, at one moment, and keep its memory of then.
 
         Raises InputError, MachineError, StorageError.
         """
         operation = functools.partial(
-            snapshots.create_snapshot, name=snapshot, description=description, freeze=freeze
+            snapshots.create_snapshot,
+            name=snapshot,
+            description=description,
+            freeze=freeze,
+            memory=memory,
         )
         await self._do(name, f"snapshot {snapshot}", operation, report)
 
-    async def revert_snapshot(self, name: str, snapshot: str, *, report: Report = ignore) -> None:
+    async def revert_snapshot(
+        self, name: str, snapshot: str, *, memory: bool = True, report: Report = ignore
+    ) -> None:
         """Give a machine the disks of a snapshot; one that runs is ended, and started again.
 
-        Raises MachineError, StorageError.
+        A snapshot with memory is started from that, unless `memory` is false. Raises MachineError,
+        StorageError.
         """
-        ran = self._definitions.find(name) in self._machines
-        operation = functools.partial(snapshots.revert_snapshot, name=snapshot)
+        known = self._definitions.find(name)
+        ran = known in self._machines
+        operation = functools.partial(snapshots.revert_snapshot, name=snapshot, memory=memory)
         await self._do(name, f"revert to {snapshot}", operation, report)
-        if ran:
+        if ran or self._machines.read_saved(known) is not None:
             await self._start_machine(name, report=report)
 
     async def remove_snapshot(self, name: str, snapshot: str, *, report: Report = ignore) -> None:
@@ -197,6 +207,7 @@ class Block:
         rows = []
         for name in self._machines:
             work = self._make_work(name, ignore)
+            jobs = [*(await work.jobs()).values(), *await find_memory_jobs(work)]
             rows += [
                 {
                     "machine": name,
@@ -208,7 +219,7 @@ class Block:
                     "total": job.total,
                     "percent": job.percent,
                 }
-                for job in (await work.jobs()).values()
+                for job in jobs
             ]
         return rows
 
@@ -228,11 +239,12 @@ class Block:
     async def cancel_job(self, name: str, job: str | None = None) -> None:
         """End a machine's jobs, or one of them. Raises MachineError."""
         work = self._make_work(self._definitions.find(name), ignore)
-        found = {id_: item for id_, item in (await work.jobs()).items() if item.is_ours}
-        if job is not None and job not in found:
-            raise NotFoundError(f"{name} has no job {job!r}", f"jobs: {', '.join(found) or 'none'}")
-        for id_ in [job] if job is not None else found:
-            await work.try_execute(cancel_job(id_))
+        ours = {id_: cancel_job(id_) for id_, item in (await work.jobs()).items() if item.is_ours}
+        ours |= {item.id: Command("migrate_cancel") for item in await find_memory_jobs(work)}
+        if job is not None and job not in ours:
+            raise NotFoundError(f"{name} has no job {job!r}", f"jobs: {', '.join(ours) or 'none'}")
+        for id_ in [job] if job is not None else ours:
+            await work.try_execute(ours[id_])
 
     # -- life ----------------------------------------------------------------------------------
 
@@ -248,6 +260,8 @@ class Block:
         record = self._records.read(name)
         tell = from_thread("vm", name, report)
         await trio.to_thread.run_sync(remove_volumes, record.volumes, tell)
+        files = [item.memory for item in record.snapshots if item.memory is not None]
+        await trio.to_thread.run_sync(remove_files, files)
         self._records.write(name, type(record)())
         self._records.clear_journal(name)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import attrs
 
-from qorch.block.record import Journal, Record, Verb
+from qorch.block.record import Journal, Record, Saved, Verb
 from qorch.supervisor.block.images import remove_files, remove_volumes
 from qorch.supervisor.block.work import Work
 
@@ -13,6 +13,7 @@ async def finish(work: Work, journal: Journal) -> None:
     """Store what is so now, then remove what was replaced. May be done again."""
     tops = {change.disk: change.after for change in journal.disks}
     await work.put(tops, _conclude(work.record, journal))
+    _set_saved(work, journal)
     await work.close_nodes([change.before.path for change in journal.disks if _is_left(journal)])
     await work.in_thread(remove_volumes, journal.drop, work.tell())
     gone = tuple(volume.image.path for volume in journal.drop)
@@ -29,6 +30,18 @@ async def undo(work: Work, journal: Journal) -> None:
     await work.in_thread(remove_files, journal.files)
     work.step(f"{journal.verb}: undone")
     work.records.clear_journal(work.name)
+
+
+def _set_saved(work: Work, journal: Journal) -> None:
+    """Once the disks are others, the machine goes on from the memory that fits them, or boots."""
+    if journal.verb not in {Verb.REVERT, Verb.RESTORE}:
+        return
+    target, saved = journal.snapshot, None
+    if target is not None and target.memory is not None:
+        plan = work.with_images(target.plan)
+        saved = Saved(snapshot=target.name, memory=target.memory, state=target.state, plan=plan)
+    work.step("note memory" if saved else "forget memory")
+    work.machines.write_saved(work.name, saved)
 
 
 def _is_left(journal: Journal) -> bool:

@@ -7,6 +7,7 @@ from qorch.block.record import DiskChange, Journal, Verb, Verdict, judge
 from qorch.supervisor.block.backup import end_backup, undo_backup
 from qorch.supervisor.block.finish import finish, undo
 from qorch.supervisor.block.freeze import thaw
+from qorch.supervisor.block.memory import let_go_on
 from qorch.supervisor.block.merge import find_images, merge_images, tidy
 from qorch.supervisor.block.move import copy_disk, end_stream, stream_disk
 from qorch.supervisor.block.work import Work
@@ -22,6 +23,7 @@ async def resume(work: Work, *, go_on: bool) -> None:
         return
     if journal.thaw and work.machine is not None:
         await thaw(work)
+    await let_go_on(work, journal)
     match await _judge(work, journal, go_on=go_on):
         case Verdict.FINISH:
             await finish(work, journal)

@@ -10,12 +10,15 @@ from __future__ import annotations
 
 import time
 
+import attrs
+
 from qorch.block.commands import add_bitmap, as_action, snapshot, transaction
 from qorch.block.record import DiskChange, Journal, Snapshot, Step, Verb, Volume
 from qorch.errors import InputError, MachineError, NotFoundError, Problem
 from qorch.supervisor.block.finish import finish
 from qorch.supervisor.block.freeze import open_frozen
 from qorch.supervisor.block.images import make_volumes, read_size
+from qorch.supervisor.block.memory import check_memory, let_go_on, write_memory
 from qorch.supervisor.block.merge import tidy
 from qorch.supervisor.block.work import Work
 from qorch.units import Name
@@ -23,24 +26,37 @@ from qorch_storage.plan import Backing, ImageFormat, VolumePlan
 
 
 async def create_snapshot(
-    work: Work, name: str, *, description: str = "", freeze: bool | None = None
+    work: Work,
+    name: str,
+    *,
+    description: str = "",
+    freeze: bool | None = None,
+    memory: bool = False,
 ) -> None:
-    """Make a snapshot of all disks. Raises InputError, MachineError, StorageError."""
+    """Make a snapshot of all disks, maybe with memory.
+
+    Raises InputError, MachineError, StorageError.
+    """
     _check_name(work, name)
+    if memory:
+        await check_memory(work, freeze=freeze)
     tops = await find_tops(work)
     if not tops:
         raise MachineError(f"{work.name} has no disk to make a snapshot of")
     changes, volumes = await _plan_overlays(work, tops)
+    file = work.records.state.machine_memory(work.name) / name if memory else None
     journal = Journal(
         verb=Verb.SNAPSHOT,
         disks=changes,
         made=volumes,
+        files=(file,) if file else (),
         snapshot=Snapshot(
             name=name,
             parent=work.record.current,
             time=time.time(),
             description=description,
             state=work.machines.state_of(work.name).value,
+            memory=file,
             disks=tops,
             plan=work.plan,
         ),
@@ -113,18 +129,33 @@ async def _switch(work: Work, journal: Journal, *, freeze: bool | None) -> Journ
             if bitmap.recording and not bitmap.inconsistent
         ]
         actions.append(as_action(snapshot(node.name, overlay)))
+    if journal.memory is not None:
+        await write_memory(work, journal.memory)
+        journal = work.save(journal, Step.PIVOTING)
+        work.step("switch to overlays")
+        await work.execute(transaction(actions))
+        await let_go_on(work, journal)
+        return journal
     async with open_frozen(work, journal, wanted=freeze) as frozen:
         work.step("switch to overlays")
         await work.execute(transaction(actions))
     return frozen
 
 
-async def revert_snapshot(work: Work, name: str) -> None:
+async def revert_snapshot(work: Work, name: str, *, memory: bool = True) -> None:
     """Make a machine's disks what they were; it is ended first, as if its power failed.
 
-    What was written since the last snapshot is lost. Raises NotFoundError, StorageError.
+    With `memory` it goes on from the snapshot's, if that has any, when it is started. What was
+    written since the last snapshot is lost. Raises MachineError, NotFoundError, StorageError.
     """
     target = find_snapshot(work, name)
+    if not memory:
+        target = attrs.evolve(target, memory=None)
+    if target.memory is not None and (lost := [x for x in target.disks if not _has_disk(work, x)]):
+        raise MachineError(
+            f"{work.name} has no {lost[0]} any more, which its memory in {name} knows",
+            f"only the disks: qorch snapshot revert --disks-only {work.name} {name}",
+        )
     bases = {id_: image for id_, image in target.disks.items() if _has_disk(work, id_)}
     changes, volumes = await _plan_overlays(work, bases)
     left = {change.before.path for change in changes}
@@ -147,6 +178,12 @@ def _has_disk(work: Work, id_: str) -> bool:
 async def remove_snapshot(work: Work, name: str) -> None:
     """Forget a snapshot; what only it needed is merged or removed. Raises NotFoundError."""
     target = find_snapshot(work, name)
+    saved = work.machines.read_saved(work.name)
+    if saved is not None and saved.snapshot == name:
+        raise MachineError(
+            f"{work.name} goes on from the memory of {name} when it is started",
+            f"qorch start {work.name}, or: qorch snapshot revert --disks-only {work.name} {name}",
+        )
     files = (target.memory,) if target.memory is not None else ()
     work.save(Journal(verb=Verb.MERGE, files=files, snapshot=target))
     await work.put({}, work.record.without_snapshot(name))

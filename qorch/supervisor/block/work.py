@@ -178,7 +178,7 @@ class Work:
         self.step("write record")
         self.records.write(self.name, record)
         self.record = record
-        self._change_plans(self._with_images)
+        self._change_plans(self.with_images)
 
     def put_medium(self, disk: str, image: Backing | None) -> None:
         """Store what is in a drive now."""
@@ -194,11 +194,13 @@ class Work:
         self.step("write definition")
         definition = self.definitions[self.name]
         self.definitions.put(self.name, attrs.evolve(definition, plan=change(definition.plan)))
+        if (saved := self.machines.read_saved(self.name)) is not None:
+            self.machines.write_saved(self.name, attrs.evolve(saved, plan=change(saved.plan)))
         if (machine := self.machine) is not None:
             machine.plan = change(machine.plan)
             self.machines.note_plan(machine)
 
-    def _with_images(self, plan: MachinePlan) -> MachinePlan:
+    def with_images(self, plan: MachinePlan) -> MachinePlan:
         """A plan with its disks' data where the record says, whatever it said before."""
         known = {item.disk: item for item in self.record.disks}
         disks = tuple(

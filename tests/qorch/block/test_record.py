@@ -73,6 +73,16 @@ def test_without_qemu_the_journal_decides(verb, step, verdict):
     assert judge(journal, running=False, tops={}, jobs=False) is verdict
 
 
+@pytest.mark.parametrize(
+    ("step", "verdict"), [(Step.MADE, Verdict.UNDO), (Step.PIVOTING, Verdict.FINISH)]
+)
+def test_memory_counts_once_it_is_complete(step, verdict):
+    """Without QEMU, a snapshot whose memory was still being written is none."""
+    taken = attrs.evolve(make_snapshot("s1"), memory=Path("/p/s1"))
+    journal = Journal(verb=Verb.SNAPSHOT, step=step, disks=(CHANGE,), snapshot=taken)
+    assert judge(journal, running=False, tops={}, jobs=False) is verdict
+
+
 def test_a_removed_snapshot_leaves_its_children_to_its_parent():
     """The tree stays one, and the machine goes on from the parent."""
     record = Record()
