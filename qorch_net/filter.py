@@ -6,7 +6,7 @@ For the callers in `qorch_net.network`, who hold the lock of the network namespa
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
@@ -69,18 +69,19 @@ def ensure_forwarding(plan: NetworkPlan, report: Report, undo: Undo) -> None:
 
 def remove_rules(name: str, owner: str, *, bridges_left: bool, report: Report) -> None:
     """Remove a network's rules and guards; with the last network, all that is the owner's."""
-    ruleset = find_ruleset(owner)
-    old = ruleset.ours
-    left = frozenset(guard for guard in old.guards if guard.network != name)
-    table = old.table.replace(name, ()) if old.table else None
-    if not (bridges_left or left or (table and table.networks)):
-        remove_all(owner, ruleset, report)
-    elif left != old.guards or (old.table and name in old.table.networks):
-        report("rules")
-        replace_rules(owner, old, Ours(table=table, guards=left))
+    with open_nft() as nft:
+        ruleset = find_ruleset(owner, nft)
+        old = ruleset.ours
+        left = frozenset(guard for guard in old.guards if guard.network != name)
+        table = old.table.replace(name, ()) if old.table else None
+        if not (bridges_left or left or (table and table.networks)):
+            remove_all(owner, ruleset, report, nft)
+        elif left != old.guards or (old.table and name in old.table.networks):
+            report("rules")
+            replace_rules(owner, old, Ours(table=table, guards=left), nft)
 
 
-def remove_all(owner: str, ruleset: Ruleset, report: Report) -> None:
+def remove_all(owner: str, ruleset: Ruleset, report: Report, nft: Any = None) -> None:
     """Remove the owner's tables, and switch off again what was off and nobody needs now.
 
     Another owner that needs what we switched on has taken over the note of it when it came.
@@ -94,7 +95,7 @@ def remove_all(owner: str, ruleset: Ruleset, report: Report) -> None:
         report("forwarding")
         put_back(notes)
     report("rules")
-    replace_rules(owner, old, Ours())
+    replace_rules(owner, old, Ours(), nft)
 
 
 def repair_rules(

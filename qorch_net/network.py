@@ -45,7 +45,7 @@ from qorch_net.netlink.links import open_links
 from qorch_net.netlink.nft import find_ruleset
 from qorch_net.plan import Mark
 from qorch_net.probe import find_owned, look
-from qorch_net.process import CAP_NET_ADMIN, find_processes, has_capability, stop_processes
+from qorch_net.process import CAP_NET_ADMIN, Search, has_capability, stop_processes
 from qorch_net.steps import ignore, undoing
 
 if TYPE_CHECKING:
@@ -102,10 +102,11 @@ def remove_network(name: str, *, owner: str, run_dir: Path, report: Report = ign
     _check_privilege()
     mark = Mark(owner, f"network/{name}")
     with _locked():
-        running = find_processes(owner)
+        search = Search(owner)
+        running = search.find_new()
         if any(process.mark == mark for process in running):
             report("dnsmasq")
-            stop_processes(mark, running)
+            stop_processes(mark, running, search)
         with open_links() as links:
             left = remove_interfaces(mark, links, report)
         remove_rules(name, owner, bridges_left=bool(left), report=report)

@@ -44,39 +44,56 @@ def has_capability(number: int) -> bool:
     return bool(int(effective, 16) >> number & 1)
 
 
-def find_processes(owner: str) -> tuple[Process, ...]:
-    """Every process that carries a mark of this owner, whoever started it.
+@attrs.define(eq=False)
+class Search:
+    """Looks for an owner's processes among all those that it has not seen yet.
 
-    Looks until nothing new appears: a dnsmasq that becomes a daemon forks, and its child must not
-    be missed because it was born behind our back while its parent died before our eyes.
+    A number is not given to another process before all others have been.
     """
-    namespace = Path("/proc/thread-self/ns/net").stat().st_ino
-    found, seen = [], set[int]()
-    while new := _list_processes() - seen:
-        seen |= new
-        for pid in new:
-            with suppress(OSError):  # it ended, or it is not ours to look at
-                mark = _find_mark(pid, owner)
-                if mark and (process := _look(pid, mark, namespace)):
-                    found.append(process)
-    return tuple(found)
+
+    owner: str
+    _seen: set[int] = attrs.field(factory=set, init=False)
+
+    def find_new(self) -> tuple[Process, ...]:
+        """Find those that carry a mark of the owner, whoever started them.
+
+        Looks until nothing new appears: a dnsmasq that becomes a daemon forks, and its child must
+        not be missed because it was born behind our back while its parent died before our eyes.
+        """
+        namespace = Path("/proc/thread-self/ns/net").stat().st_ino
+        found = []
+        while new := _list_processes() - self._seen:
+            self._seen |= new
+            for pid in new:
+                with suppress(OSError):  # it ended, or it is not ours to look at
+                    mark = _find_mark(pid, self.owner)
+                    if mark and (process := _look(pid, mark, namespace)):
+                        found.append(process)
+        return tuple(found)
 
 
-def stop_processes(mark: Mark, known: Collection[Process] | None = None) -> None:
+def find_processes(owner: str) -> tuple[Process, ...]:
+    """Every process that carries a mark of this owner."""
+    return Search(owner).find_new()
+
+
+def stop_processes(
+    mark: Mark, known: Collection[Process] | None = None, search: Search | None = None
+) -> None:
     """End every process with this mark: SIGTERM, SIGKILL after 3 s. Raises NetError if one stays.
 
     Looks again after that, for what one of them started while it was being ended. `known` is what
-    `find_processes` has just found.
+    `search` has just found.
     """
+    search = search or Search(mark.owner)
+    found = search.find_new() if known is None else known
     for _ in range(8):
-        if known is None:
-            known = find_processes(mark.owner)
-        found = [process.pid for process in known if process.mark == mark]
-        known = None
-        if not found:
+        mine = [process.pid for process in found if process.mark == mark]
+        if not mine:
             return
-        for pid in found:
+        for pid in mine:
             _stop(pid, mark)
+        found = search.find_new()
     raise NetError(f"processes of {mark} keep coming back")
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 import attrs
 
+from qorch_net.attributes import get_text, split_attributes
 from qorch_net.rules import make_table_name
 
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ _NFNLGRP_NFTABLES: Final = 7
 _SIZE: Final = 1 << 16
 _HEADER: Final = struct.Struct("=IHHII")  # struct nlmsghdr
 _FAMILY: Final = 4  # bytes of struct nfgenmsg
-_ATTRIBUTE: Final = struct.Struct("=HH")  # struct nlattr
 _TABLE: Final = 1  # NFTA_TABLE_NAME, NFTA_CHAIN_TABLE, NFTA_RULE_TABLE, NFTA_SET_TABLE: all 1
 # linux/rtnetlink.h
 _LINK_GROUPS: Final = (1, 5, 9)  # RTNLGRP_LINK, _IPV4_IFADDR, _IPV6_IFADDR
@@ -115,9 +115,9 @@ def find_tables(data: bytes) -> set[str]:
     """Find the names of the tables that some messages are about."""
     found = set()
     for _, message in _split(data):
-        for number, value in _find_attributes(message[_FAMILY:]):
+        for number, value in split_attributes(message[_FAMILY:]):
             if number == _TABLE:
-                found.add(value.rstrip(b"\0").decode(errors="replace"))
+                found.add(get_text(value) or "")
             break  # it is the first
     return found
 
@@ -142,8 +142,8 @@ def note(changes: LinkChanges, data: bytes) -> LinkChanges:
 
 
 def _find_name(attributes: bytes) -> str:
-    found = (value for number, value in _find_attributes(attributes) if number == _IFNAME)
-    return next(found, b"").rstrip(b"\0").decode(errors="replace")
+    found = (value for number, value in split_attributes(attributes) if number == _IFNAME)
+    return get_text(next(found, b"")) or ""
 
 
 def _split(data: bytes) -> Iterator[tuple[int, bytes]]:
@@ -153,11 +153,3 @@ def _split(data: bytes) -> Iterator[tuple[int, bytes]]:
         length = max(length, _HEADER.size)
         yield kind, data[_HEADER.size : length]
         data = data[length + -length % 4 :]
-
-
-def _find_attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
-    while len(data) >= _ATTRIBUTE.size:
-        size, number = _ATTRIBUTE.unpack_from(data)
-        size = max(size, _ATTRIBUTE.size)
-        yield number, data[_ATTRIBUTE.size : size]
-        data = data[size + -size % 4 :]

@@ -39,7 +39,7 @@ def moving(*names: str) -> Layer:
 LAYERS = [  # lowest first
     # -- qorch_net: knows nothing of the others
     still("qorch_net.errors"),
-    still("qorch_net.plan", "qorch_net.records", "qorch_net.steps"),
+    still("qorch_net.attributes", "qorch_net.plan", "qorch_net.records", "qorch_net.steps"),
     still("qorch_net.host", "qorch_net.rules", "qorch_net.sockets", "qorch_net.uplink"),
     still("qorch_net.check", "qorch_net.expressions", "qorch_net.shaping"),
     still("qorch_net.dnsmasq.config", "qorch_net.dnsmasq.leases", "qorch_net.foreign"),

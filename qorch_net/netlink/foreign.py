@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any, Final
 from pyroute2.netlink.nfnetlink.nftsocket import (
     NFT_MSG_GETCHAIN,
     NFT_MSG_GETRULE,
-    nft_chain_msg,
 )
 
+from qorch_net.attributes import get_text, split_attributes
 from qorch_net.foreign import ForeignChain, Kind
-from qorch_net.netlink.nft import dump, get_hook, open_nft
-from qorch_net.netlink.nft_messages import RawRule
+from qorch_net.netlink.nft import EXPRESSIONS, dump, get_hook, get_place, get_policy, open_nft
+from qorch_net.netlink.raw import RawNft
 from qorch_net.rules import TABLE_PREFIX
 
 if TYPE_CHECKING:
@@ -41,10 +41,10 @@ _IPTABLES_CHAINS: Final = {"INPUT", "FORWARD"}
 def find_foreign_chains() -> tuple[ForeignChain, ...]:
     """Find the base chains of others that drop or reject in the end, at input and forward."""
     with open_nft() as nft:
-        chains = [x for x in dump(nft, nft_chain_msg(), NFT_MSG_GETCHAIN) if _is_foreign(x)]
+        chains = [x for x in dump(nft, RawNft(), NFT_MSG_GETCHAIN) if _is_foreign(x)]
         if not any(get_hook(chain) in _HOOKS for chain in chains):
             return ()
-        rules = dump(nft, RawRule(), NFT_MSG_GETRULE)
+        rules = dump(nft, RawNft(), NFT_MSG_GETRULE)
     return tuple(
         found
         for chain in chains
@@ -53,26 +53,21 @@ def find_foreign_chains() -> tuple[ForeignChain, ...]:
 
 
 def _is_foreign(chain: Any) -> bool:
-    table = chain.get_attr("NFTA_CHAIN_TABLE")
-    return chain["nfgen_family"] in _FAMILIES and not table.startswith(TABLE_PREFIX)
+    family, table, _ = get_place(chain)
+    return family in _FAMILIES and not table.startswith(TABLE_PREFIX)
 
 
 def _judge(chain: Any, chains: list[Any], rules: list[Any]) -> ForeignChain | None:
-    family, table = chain["nfgen_family"], chain.get_attr("NFTA_CHAIN_TABLE")
-    name = chain.get_attr("NFTA_CHAIN_NAME")
+    family, table, name = get_place(chain)
     theirs = [
-        (rule.get_attr("NFTA_RULE_CHAIN"), list(_parse(rule.get_attr("NFTA_RULE_EXPRESSIONS"))))
+        (get_place(rule)[2], list(parse_expressions(rule.get_bytes(EXPRESSIONS) or b"")))
         for rule in rules
-        if rule["nfgen_family"] == family and rule.get_attr("NFTA_RULE_TABLE") == table
+        if get_place(rule)[:2] == (family, table)
     ]
     why = _find_reason(chain, [expressions for where, expressions in theirs if where == name])
     if why is None:
         return None
-    others = {
-        x.get_attr("NFTA_CHAIN_NAME")
-        for x in chains
-        if x["nfgen_family"] == family and x.get_attr("NFTA_CHAIN_TABLE") == table
-    }
+    others = {get_place(x)[2] for x in chains if get_place(x)[:2] == (family, table)}
     return ForeignChain(
         kind=_find_kind(table, name, others),
         family=_FAMILIES[family],
@@ -88,7 +83,7 @@ def _find_reason(chain: Any, rules: list[list[tuple[str, bytes]]]) -> str | None
     for expressions in rules:
         if {name for name, _ in expressions} <= _PASSIVE and (end := _find_end(expressions)):
             return None if end == "accept" else end
-    return "policy drop" if chain.get_attr("NFTA_CHAIN_POLICY") == _DROP else None
+    return "policy drop" if get_policy(chain) == _DROP else None
 
 
 def _find_end(expressions: list[tuple[str, bytes]]) -> str | None:
@@ -109,8 +104,8 @@ def _find_accepted(rules: Iterator[list[tuple[str, bytes]]]) -> Iterator[str]:
         if not any(number == _ACCEPT or "trusted" in chain for number, chain in verdicts):
             continue
         for name, data in expressions:
-            value = dict(_attributes(data)).get(3) if name == "cmp" else None
-            text = dict(_attributes(value or b"")).get(1, b"").rstrip(b"\0")
+            value = dict(split_attributes(data)).get(3) if name == "cmp" else None
+            text = dict(split_attributes(value or b"")).get(1, b"").rstrip(b"\0")
             if text and text.isascii():
                 yield text.decode()
 
@@ -127,24 +122,15 @@ def _find_kind(table: str, name: str, chains: set[str]) -> Kind:
 
 def _get_verdict(data: bytes) -> tuple[int | None, str]:
     """The verdict of an immediate expression, None if it loads a value; to which chain it goes."""
-    data = dict(_attributes(data)).get(2, b"")  # NFTA_IMMEDIATE_DATA
-    verdict = dict(_attributes(dict(_attributes(data)).get(2, b"")))  # NFTA_DATA_VERDICT
+    data = dict(split_attributes(data)).get(2, b"")  # NFTA_IMMEDIATE_DATA
+    verdict = dict(split_attributes(dict(split_attributes(data)).get(2, b"")))  # NFTA_DATA_VERDICT
     code, chain = verdict.get(1, b""), verdict.get(2, b"").rstrip(b"\0")
     number = struct.unpack(">i", code)[0] if len(code) == 4 else None
     return number, chain.decode(errors="replace")
 
 
-def _parse(expressions: bytes | None) -> Iterator[tuple[str, bytes]]:
+def parse_expressions(expressions: bytes) -> Iterator[tuple[str, bytes]]:
     """The names and data of a rule's expressions."""
-    for _, element in _attributes(expressions or b""):
-        parts = dict(_attributes(element))
-        yield parts.get(1, b"").rstrip(b"\0").decode(errors="replace"), parts.get(2, b"")
-
-
-def _attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
-    while len(data) >= 4:
-        length, number = struct.unpack_from("=HH", data)
-        if length < 4:
-            return
-        yield number & 0x3FFF, data[4:length]  # without NLA_F_NESTED
-        data = data[length + -length % 4 :]
+    for _, element in split_attributes(expressions):
+        parts = dict(split_attributes(element))
+        yield get_text(parts.get(1, b"")) or "", parts.get(2, b"")

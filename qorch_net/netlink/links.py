@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import errno
 import socket
+import struct
+import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
@@ -19,13 +21,21 @@ from pyroute2.iproute import IPRoute
 from pyroute2.netlink import NLM_F_DUMP, NLM_F_REQUEST
 from pyroute2.netlink.exceptions import NetlinkError
 from pyroute2.netlink.rtnl import RTM_GETADDR, RTM_GETLINK, RTM_GETROUTE
-from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 
+from qorch_net.attributes import get_text, split_attributes
 from qorch_net.errors import NetError
+from qorch_net.expressions import make_attribute
 from qorch_net.host import Address, Link, Route
 from qorch_net.netlink import messages
 from qorch_net.netlink.messages import LOOPBACK, UP, BridgeState
-from qorch_net.netlink.records import POLICY, RawAddress, RawRoute, read_addresses, read_routes
+from qorch_net.netlink.records import (
+    POLICY,
+    RawAddress,
+    RawLink,
+    RawRoute,
+    read_addresses,
+    read_routes,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,6 +46,13 @@ _LACKS: Final = (
     "the kernel may lack it: VLANs need 8021q (modprobe 8021q), "
     "VLAN-aware bridges CONFIG_BRIDGE_VLAN_FILTERING"
 )
+# linux/if_link.h: IFLA_*
+_ADDRESS, _IFNAME, _MTU, _LINK, _MASTER, _LINKINFO = 1, 3, 4, 5, 10, 18
+_IFALIAS, _AF_SPEC, _EXT_MASK, _LINK_NETNSID = 20, 26, 29, 37
+_INFO_KIND, _INFO_DATA = 1, 2  # in IFLA_LINKINFO
+_BR_FORWARD_DELAY, _BR_STP_STATE, _BR_VLAN_FILTERING = 1, 5, 7
+_VLAN_ID: Final = 1
+_U32: Final = struct.Struct("=I")
 _SKIP_STATS: Final = 8  # RTEXT_FILTER_SKIP_STATS
 _VLANS_COMPRESSED: Final = 4  # RTEXT_FILTER_BRVLAN_COMPRESSED
 
@@ -51,14 +68,10 @@ class Links:
 
         Taps are many, and 0.2 ms each. A kernel that does not know the kind gives all there are.
         """
-        request = ifinfmsg()
-        request["attrs"] = [["IFLA_EXT_MASK", _SKIP_STATS]]
-        if kind:
-            request["attrs"].append(["IFLA_LINKINFO", {"attrs": [["IFLA_INFO_KIND", kind]]}])
-        found = self._dump(request, RTM_GETLINK)
-        names = {message["index"]: message.get_attr("IFLA_IFNAME") for message in found}
-        made = (_make_link(message, names) for message in found)
-        return tuple(link for link in made if kind in {None, link.kind})
+        messages = self._dump(_request_links(kind), RTM_GETLINK)
+        names = {message["index"]: message.get_text(_IFNAME) for message in messages}
+        found = (_make_link(message, names) for message in messages)
+        return tuple(link for link in found if kind in {None, link.kind})
 
     def find_address_records(self) -> tuple[AddressRecord, ...]:
         """Find every address."""
@@ -88,11 +101,14 @@ class Links:
 
     def find_port_vlans(self, index: int) -> frozenset[int]:
         """Find the VLANs of a port of a VLAN-aware bridge."""
-        request = ifinfmsg()
+        request = RawLink()
         request["family"] = socket.AF_BRIDGE
-        request["attrs"] = [["IFLA_EXT_MASK", _SKIP_STATS | _VLANS_COMPRESSED]]
+        mask = _U32.pack(_SKIP_STATS | _VLANS_COMPRESSED)
+        request["attrs"] = [[str(_EXT_MASK), mask]]
         found = [x for x in self._dump(request, RTM_GETLINK) if x["index"] == index]
-        return messages.read_port_vlans(found[0]) if found else frozenset()
+        return (
+            messages.read_port_vlans(found[0].get_bytes(_AF_SPEC) or b"") if found else frozenset()
+        )
 
     def create_bridge(self, name: str, state: BridgeState, *, link_local: bool = False) -> int:
         """Make a bridge, all or nothing, and return its index."""
@@ -154,26 +170,36 @@ def _get_name(index: int | None) -> str | None:
         return None
 
 
+def _request_links(kind: str | None) -> RawLink:
+    request = RawLink()
+    request["attrs"] = [[str(_EXT_MASK), _U32.pack(_SKIP_STATS)]]
+    if kind:
+        request["attrs"].append([str(_LINKINFO), make_attribute(_INFO_KIND, kind.encode())])
+    return request
+
+
 def _make_link(message: Any, names: dict[int, str]) -> Link:
-    info = message.get_attr("IFLA_LINKINFO")
-    kind = info.get_attr("IFLA_INFO_KIND") if info else None
-    data = info.get_attr("IFLA_INFO_DATA") if kind in {"bridge", "vlan"} else None
-    elsewhere = message.get_attr("IFLA_LINK_NETNSID") is not None
+    info = message.get_nested(_LINKINFO)
+    kind = get_text(info.get(_INFO_KIND))
+    data = dict(split_attributes(info.get(_INFO_DATA, b"")))
+    bridge, vlan = (data if kind == what else {} for what in ("bridge", "vlan"))
+    mac = message.get_bytes(_ADDRESS)
+    elsewhere = message.get_bytes(_LINK_NETNSID) is not None
     return Link(
         index=message["index"],
-        name=message.get_attr("IFLA_IFNAME"),
+        name=message.get_text(_IFNAME),
         up=bool(message["flags"] & UP),
         loopback=bool(message["flags"] & LOOPBACK),
-        mac=message.get_attr("IFLA_ADDRESS"),
-        mtu=message.get_attr("IFLA_MTU"),
+        mac=mac.hex(":") if mac else None,
+        mtu=message.get_number(_MTU) or 0,
         kind=kind,
-        alias=message.get_attr("IFLA_IFALIAS"),
-        master=_find_name(message.get_attr("IFLA_MASTER"), names),
-        lower=None if elsewhere else _find_name(message.get_attr("IFLA_LINK"), names),
-        vlan=data.get_attr("IFLA_VLAN_ID") if data and kind == "vlan" else None,
-        stp=bool(data and data.get_attr("IFLA_BR_STP_STATE")),
-        forward_delay=(data and data.get_attr("IFLA_BR_FORWARD_DELAY")) or 0,
-        vlan_filtering=bool(data and data.get_attr("IFLA_BR_VLAN_FILTERING")),
+        alias=message.get_text(_IFALIAS),
+        master=_find_name(message.get_number(_MASTER), names),
+        lower=None if elsewhere else _find_name(message.get_number(_LINK), names),
+        vlan=int.from_bytes(vlan[_VLAN_ID], sys.byteorder) if vlan else None,
+        stp=any(bridge.get(_BR_STP_STATE, b"")),
+        forward_delay=int.from_bytes(bridge.get(_BR_FORWARD_DELAY, b""), sys.byteorder),
+        vlan_filtering=any(bridge.get(_BR_VLAN_FILTERING, b"")),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import socket
+import struct
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
@@ -18,6 +19,7 @@ from pyroute2.netlink.rtnl import (
 from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
 from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 
+from qorch_net.attributes import split_attributes
 from qorch_net.plan import MacvtapMode
 from qorch_net.records import INET, INET6, IpInterface
 
@@ -38,6 +40,7 @@ _MACVLAN_MODES: Final = {  # MACVLAN_MODE_*
     MacvtapMode.BRIDGE: 4,
     MacvtapMode.PASSTHRU: 8,
 }
+_VLAN_INFO: Final = 2  # IFLA_BRIDGE_VLAN_INFO
 # linux/if_bridge.h: BRIDGE_VLAN_INFO_*
 _PVID, _UNTAGGED, _RANGE_BEGIN, _RANGE_END = 2, 4, 8, 16
 
@@ -198,13 +201,14 @@ def make_port_vlan_removals(index: int, vlans: Iterable[int]) -> list[Any]:
     return [_port_vlan(index, entries, RTM_DELLINK) for entries in ranges]
 
 
-def read_port_vlans(message: Any) -> frozenset[int]:
-    """Read the VLANs of a port from a dump that shows them compressed."""
-    spec = message.get_attr("IFLA_AF_SPEC")
+def read_port_vlans(spec: bytes) -> frozenset[int]:
+    """Read the VLANs of a port from a dump that shows them compressed: its IFLA_AF_SPEC."""
     vlans: set[int] = set()
     first = 0
-    for info in spec.get_attrs("IFLA_BRIDGE_VLAN_INFO") if spec else ():
-        vid, flags = info["vid"], info["flags"]
+    for number, info in split_attributes(spec):
+        if number != _VLAN_INFO:
+            continue
+        flags, vid = struct.unpack("=HH", info)
         if flags & _RANGE_BEGIN:
             first = vid
         vlans |= set(range(first, vid + 1)) if flags & _RANGE_END else {vid}

@@ -7,7 +7,7 @@ of networks that stay as they are go back to the kernel as they came.
 from __future__ import annotations
 
 from contextlib import contextmanager, nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 from pyroute2.netlink import NLM_F_DUMP, NLM_F_REQUEST
@@ -19,11 +19,11 @@ from pyroute2.netlink.nfnetlink.nftsocket import (
     NFT_MSG_GETRULE,
     NFT_MSG_GETSETELEM,
     NFT_MSG_GETTABLE,
+    NFT_MSG_NEWCHAIN,
     NFT_MSG_NEWRULE,
     NFT_MSG_NEWSETELEM,
+    NFT_MSG_NEWTABLE,
     NFTSocket,
-    nft_chain_msg,
-    nft_table_msg,
 )
 
 from qorch_net.errors import NetError
@@ -33,8 +33,6 @@ from qorch_net.netlink.nft_messages import (
     NFPROTO_BRIDGE,
     Batch,
     Message,
-    RawElements,
-    RawRule,
     make_chain,
     make_guard,
     make_guard_table,
@@ -45,6 +43,7 @@ from qorch_net.netlink.nft_messages import (
     remove_rules,
     remove_table,
 )
+from qorch_net.netlink.raw import RawNft
 from qorch_net.rules import (
     GUARD_CHAIN,
     GUARDS,
@@ -60,6 +59,14 @@ from qorch_net.rules import (
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
+
+# linux/netfilter/nf_tables.h: NFTA_*
+_NAME_OF_TABLE: Final = 1
+_TABLE_OF_CHAIN, _NAME_OF_CHAIN, _HOOK, _POLICY, _TYPE = 1, 3, 4, 5, 7
+_HOOKNUM, _PRIORITY = 1, 2
+_TABLE_OF_RULE, _CHAIN_OF_RULE, EXPRESSIONS, _USERDATA = 1, 2, 4, 7
+_TABLE_OF_SET, _NAME_OF_SET, _ELEMENTS = 1, 2, 3
+_KINDS: Final = (NFT_MSG_NEWTABLE, NFT_MSG_NEWCHAIN, NFT_MSG_NEWRULE, NFT_MSG_NEWSETELEM)
 
 
 @attrs.frozen(kw_only=True)
@@ -89,10 +96,10 @@ def find_ruleset(owner: str, nft: Any = None) -> Ruleset:
     name = make_table_name(owner)
     with _use(nft) as opened:
         tables = [
-            (message["nfgen_family"], message.get_attr("NFTA_TABLE_NAME"))
-            for message in dump(opened, nft_table_msg(), NFT_MSG_GETTABLE)
+            (message["nfgen_family"], message.get_text(_NAME_OF_TABLE))
+            for message in dump(opened, RawNft(), NFT_MSG_GETTABLE)
         ]
-        chains = dump(opened, nft_chain_msg(), NFT_MSG_GETCHAIN)
+        chains = dump(opened, RawNft(), NFT_MSG_GETCHAIN)
         mine = (NFPROTO_INET, name) in tables
         rules = _find_rules(opened, NFPROTO_INET, name) if mine else ()
     own = [chain for chain in chains if _get_table(chain) == (NFPROTO_INET, name)]
@@ -146,20 +153,20 @@ def are_guards_sound(owner: str, guards: Collection[GuardChain]) -> bool:
     """Whether exactly these guards are there, each with its rules, and frames come by them."""
     name = make_table_name(owner)
     with open_nft() as nft:
-        tables = dump(nft, nft_table_msg(), NFT_MSG_GETTABLE, NFPROTO_BRIDGE)
-        if not any(table.get_attr("NFTA_TABLE_NAME") == name for table in tables):
+        tables = dump(nft, RawNft(), NFT_MSG_GETTABLE, NFPROTO_BRIDGE)
+        if not any(table.get_text(_NAME_OF_TABLE) == name for table in tables):
             return not guards
         rules = _find_rules(nft, NFPROTO_BRIDGE, name)
-        request = RawElements()
+        request = RawNft()
         request["attrs"] = [
-            ["NFTA_SET_ELEM_LIST_TABLE", name],
-            ["NFTA_SET_ELEM_LIST_SET", GUARDS],
+            [str(number), f"{text}\0".encode()]
+            for number, text in ((_TABLE_OF_SET, name), (_NAME_OF_SET, GUARDS))
         ]
         try:
             messages = dump(nft, request, NFT_MSG_GETSETELEM, NFPROTO_BRIDGE)
         except NetlinkError:
             return False  # there is no such map
-    elements = b"".join(x.get_attr("NFTA_SET_ELEM_LIST_ELEMENTS") or b"" for x in messages)
+    elements = b"".join(x.get_bytes(_ELEMENTS) or b"" for x in messages)
     comments = sorted((rule.chain, rule.comment) for rule in rules)
     wanted = [(rule.chain, rule.comment) for guard in guards for rule in guard.rules]
     dispatch = (GUARD_CHAIN.name, DISPATCH)
@@ -184,8 +191,8 @@ def rebuild_guards(owner: str, guards: Collection[GuardChain]) -> None:
     """Make the bridge table anew, whatever is left of it."""
     name = make_table_name(owner)
     with open_nft() as nft:
-        tables = dump(nft, nft_table_msg(), NFT_MSG_GETTABLE, NFPROTO_BRIDGE)
-    there = any(table.get_attr("NFTA_TABLE_NAME") == name for table in tables)
+        tables = dump(nft, RawNft(), NFT_MSG_GETTABLE, NFPROTO_BRIDGE)
+    there = any(table.get_text(_NAME_OF_TABLE) == name for table in tables)
     remove = [remove_table(name, NFPROTO_BRIDGE)] if there else []
     _send([*remove, *_replace_guards(name, (), guards)])
 
@@ -243,8 +250,7 @@ def open_nft() -> Iterator[Any]:
     """Open nf_tables in the calling thread's network namespace; errors come out as NetError."""
     try:
         with NFTSocket(nfgen_family=0) as nft:
-            raw = {NFT_MSG_NEWRULE: RawRule, NFT_MSG_NEWSETELEM: RawElements}
-            nft.register_policy({NFNL_SUBSYS_NFTABLES << 8 | k: v for k, v in raw.items()})
+            nft.register_policy({NFNL_SUBSYS_NFTABLES << 8 | kind: RawNft for kind in _KINDS})
             yield nft
     except NetlinkError as error:
         raise NetError(
@@ -263,16 +269,16 @@ def dump(nft: Any, request: Any, kind: int, family: int = 0) -> list[Any]:
 
 
 def _find_rules(nft: Any, family: int, table: str) -> tuple[KernelRule, ...]:
-    request = RawRule()
-    request["attrs"] = [["NFTA_RULE_TABLE", table]]
+    request = RawNft()
+    request["attrs"] = [[str(_TABLE_OF_RULE), f"{table}\0".encode()]]
     return tuple(
         KernelRule(
-            chain=message.get_attr("NFTA_RULE_CHAIN"),
-            comment=_get_comment(message.get_attr("NFTA_RULE_USERDATA") or b""),
-            expressions=message.get_attr("NFTA_RULE_EXPRESSIONS") or b"",
+            chain=message.get_text(_CHAIN_OF_RULE),
+            comment=_get_comment(message.get_bytes(_USERDATA) or b""),
+            expressions=message.get_bytes(EXPRESSIONS) or b"",
         )
         for message in dump(nft, request, NFT_MSG_GETRULE, family)
-        if message.get_attr("NFTA_RULE_TABLE") == table
+        if message.get_text(_TABLE_OF_RULE) == table
     )
 
 
@@ -283,7 +289,7 @@ def _make_table(chains: list[Any], rules: tuple[KernelRule, ...]) -> Table:
         chains=frozenset(
             Chain(
                 name=_get_name(chain),
-                type=chain.get_attr("NFTA_CHAIN_TYPE") or "",
+                type=chain.get_text(_TYPE) or "",
                 hook=get_hook(chain),
                 priority=_get_priority(chain),
             )
@@ -293,28 +299,41 @@ def _make_table(chains: list[Any], rules: tuple[KernelRule, ...]) -> Table:
     )
 
 
-def _get_table(chain: Any) -> tuple[int, str]:
-    return chain["nfgen_family"], chain.get_attr("NFTA_CHAIN_TABLE")
-
-
-def _get_name(chain: Any) -> str:
-    return str(chain.get_attr("NFTA_CHAIN_NAME"))
+def get_place(message: Any) -> tuple[int, str, str]:
+    """Family, table and chain of a chain, or of a rule."""
+    kind = message["header"]["type"] & 0xFF
+    chain = _NAME_OF_CHAIN if kind == NFT_MSG_NEWCHAIN else _CHAIN_OF_RULE
+    table = message.get_text(_TABLE_OF_CHAIN)  # of a rule, too
+    return message["nfgen_family"], table, message.get_text(chain)
 
 
 def get_hook(chain: Any) -> str:
     """Where a base chain is hooked in; empty for others."""
-    hook = chain.get_attr("NFTA_CHAIN_HOOK")
-    number = hook.get_attr("NFTA_HOOK_HOOKNUM") if hook else None
-    return HOOKS[number] if number is not None and number < len(HOOKS) else ""
+    number = chain.get_nested(_HOOK).get(_HOOKNUM)
+    index = int.from_bytes(number) if number else len(HOOKS)
+    return HOOKS[index] if index < len(HOOKS) else ""
+
+
+def get_policy(chain: Any) -> int | None:
+    """What becomes of a packet at the end of a base chain: NF_DROP or NF_ACCEPT."""
+    policy = chain.get_bytes(_POLICY)
+    return int.from_bytes(policy) if policy else None
+
+
+def _get_table(chain: Any) -> tuple[int, str]:
+    return get_place(chain)[:2]
+
+
+def _get_name(chain: Any) -> str:
+    return get_place(chain)[2]
 
 
 def _get_priority(chain: Any) -> int:
-    hook = chain.get_attr("NFTA_CHAIN_HOOK")
-    return int(hook.get_attr("NFTA_HOOK_PRIORITY")) if hook else 0
+    return int.from_bytes(chain.get_nested(_HOOK).get(_PRIORITY, b""), signed=True)
 
 
 def _is_router(chain: Any) -> bool:
-    nat = chain.get_attr("NFTA_CHAIN_TYPE") == "nat"
+    nat = chain.get_text(_TYPE) == "nat"
     return get_hook(chain) == "forward" or (get_hook(chain) == "postrouting" and nat)
 
 

@@ -97,34 +97,6 @@ def _bracket(kind: int, sequence: int, port: int) -> bytes:
     return _HEADER.pack(_HEADER.size + len(body), kind, NLM_F_REQUEST, sequence, port) + body
 
 
-class RawRule(nfgen_msg):  # type: ignore[misc]
-    """nft_rule_msg without a look into the expressions."""
-
-    prefix = "NFTA_RULE_"
-    nla_map = (
-        ("NFTA_RULE_UNSPEC", "none"),
-        ("NFTA_RULE_TABLE", "asciiz"),
-        ("NFTA_RULE_CHAIN", "asciiz"),
-        ("NFTA_RULE_HANDLE", "be64"),
-        ("NFTA_RULE_EXPRESSIONS", "cdata"),
-        ("NFTA_RULE_COMPAT", "cdata"),
-        ("NFTA_RULE_POSITION", "be64"),
-        ("NFTA_RULE_USERDATA", "cdata"),
-    )
-
-
-class RawElements(nfgen_msg):  # type: ignore[misc]
-    """nft_set_elem_list_msg without a look into the elements."""
-
-    prefix = "NFTA_SET_ELEM_LIST_"
-    nla_map = (
-        ("NFTA_SET_ELEM_LIST_UNSPEC", "none"),
-        ("NFTA_SET_ELEM_LIST_TABLE", "asciiz"),
-        ("NFTA_SET_ELEM_LIST_SET", "asciiz"),
-        ("NFTA_SET_ELEM_LIST_ELEMENTS", "cdata"),
-    )
-
-
 def make_table(name: str, family: int = NFPROTO_INET) -> Message:
     """Make a table."""
     return Message(NFT_MSG_NEWTABLE, _ANEW, family, ((1, _text(name)),))

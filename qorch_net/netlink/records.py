@@ -4,43 +4,49 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from pyroute2.netlink import NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, NLM_F_REQUEST, nlmsg
+from pyroute2.netlink import NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, NLM_F_REQUEST
 from pyroute2.netlink.rtnl import (
     RTM_DELADDR,
     RTM_DELROUTE,
     RTM_NEWADDR,
+    RTM_NEWLINK,
     RTM_NEWROUTE,
 )
 
+from qorch_net.netlink.raw import Raw
 from qorch_net.records import INET, INET6, AddressRecord, Attributes, RouteRecord
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
 _CHANGE: Final = NLM_F_REQUEST | NLM_F_ACK
-_ATTRIBUTES: Final = 64  # more than rtnetlink.h has for either
 
 
-class RawAddress(nlmsg):  # type: ignore[misc]
+class RawLink(Raw):
+    """ifinfmsg without a look into the attributes."""
+
+    fields = (
+        *(("family", "B"), ("__align", "x"), ("ifi_type", "H"), ("index", "i")),
+        *(("flags", "I"), ("change", "I")),
+    )
+
+
+class RawAddress(Raw):
     """ifaddrmsg without a look into the attributes."""
 
-    prefix = ""
     fields = (("family", "B"), ("prefixlen", "B"), ("flags", "B"), ("scope", "B"), ("index", "I"))
-    nla_map = tuple((str(number), "cdata") for number in range(_ATTRIBUTES))
 
 
-class RawRoute(nlmsg):  # type: ignore[misc]
+class RawRoute(Raw):
     """rtmsg without a look into the attributes."""
 
-    prefix = ""
     fields = (
         *(("family", "B"), ("dst_len", "B"), ("src_len", "B"), ("tos", "B"), ("table", "B")),
         *(("proto", "B"), ("scope", "B"), ("type", "B"), ("flags", "I")),
     )
-    nla_map = tuple((str(number), "cdata") for number in range(_ATTRIBUTES))
 
 
-POLICY: Final = {RTM_NEWADDR: RawAddress, RTM_NEWROUTE: RawRoute}
+POLICY: Final = {RTM_NEWLINK: RawLink, RTM_NEWADDR: RawAddress, RTM_NEWROUTE: RawRoute}
 
 
 def read_addresses(messages: Iterable[Any]) -> tuple[AddressRecord, ...]:
@@ -111,7 +117,7 @@ def make_route(record: RouteRecord, *, add: bool) -> Any:
 
 
 def _read(message: Any) -> Attributes:
-    return tuple((int(name), bytes(value)) for name, value in message["attrs"])
+    return tuple(message["attrs"])
 
 
 def _write(message: Any, attributes: Attributes) -> None:
