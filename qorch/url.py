@@ -53,7 +53,9 @@ def _iscsi(parts: SplitResult) -> Properties:
 
 
 def _ssh(parts: SplitResult) -> Properties:
-    found: Properties = {"server": _inet(parts, _SSH_PORT), "path": unquote(parts.path)}
+    """`ssh://HOST/~/PATH` is below the user's home."""
+    path = unquote(parts.path)
+    found: Properties = {"server": _inet(parts, _SSH_PORT), "path": path.removeprefix("/~/")}
     return found | ({"user": unquote(parts.username)} if parts.username else {})
 
 
@@ -76,16 +78,19 @@ def _nvme(parts: SplitResult) -> Properties:
 
 def _vvfat(parts: SplitResult) -> Properties:
     query = _query(parts)
-    flags = {key: True for key in ("floppy", "rw") if query.get(key) in ("", "1", "on", "true")}
-    return {"dir": unquote(parts.path), **flags}
+    floppy, writable = (query.get(key) in ("", "1", "on", "true") for key in ("floppy", "rw"))
+    return {"dir": unquote(parts.path), "floppy": floppy, **({"rw": True} if writable else {})}
 
 
 def _rbd(rest: str) -> Properties:
-    r"""`rbd:POOL/IMAGE[@SNAPSHOT][:KEY=VALUE…]`, a colon in a value as `\:`."""
+    r"""`rbd:POOL/[NAMESPACE/]IMAGE[@SNAPSHOT][:KEY=VALUE…]`, a colon in a value as `\:`."""
     words = [word.replace("\0", ":") for word in rest.replace("\\:", "\0").split(":")]
-    pool, _, image = words[0].partition("/")
-    image, _, snapshot = image.partition("@")
+    place, _, snapshot = words[0].partition("@")
+    pool, _, image = place.partition("/")
+    namespace, _, image = image.rpartition("/")
     found: Properties = {"pool": pool, "image": image}
+    if namespace:
+        found["namespace"] = namespace
     if snapshot:
         found["snapshot"] = snapshot
     for key, _, value in (word.partition("=") for word in words[1:]):

@@ -42,7 +42,7 @@ def make_chardev(id_: str, spec: ChardevSpec, handles: Handles) -> Iterator[Swit
                 id=id_,
                 logfile=logfile,
                 logappend=logappend,
-                host=spec.host,
+                host=spec.host or "",  # QEMU's localhost
                 port=spec.port,
                 localaddr=spec.local_host,
                 localport=spec.local_port,

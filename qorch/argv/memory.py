@@ -9,6 +9,7 @@ from qorch.plan import MachinePlan
 from qorch.plan.memory import MemoryDevicePlan, RamPlan
 from qorch.spec import MemoryBackendSpec, MemoryBackendType, MemoryDeviceModel, MemoryDeviceSpec
 from qorch.switch import Switch
+from qorch.switch.base import Flag
 from qorch.switch.memory import (
     DeviceDimm,
     DeviceVirtioMem,
@@ -29,6 +30,8 @@ def make_memory(plan: MachinePlan) -> Iterator[Switch]:
     """How much there is, of what, and where."""
     memory = plan.memory
     yield Memory(size=memory.size, slots=memory.slots, maxmem=memory.max)
+    if memory.spec.prealloc:
+        yield Flag(name="mem-prealloc")
     if memory.ram is not None:
         yield make_backend(memory.ram)
     for node, cell in enumerate(memory.cells):
@@ -45,10 +48,14 @@ def make_memory(plan: MachinePlan) -> Iterator[Switch]:
 
 
 def make_backend(ram: RamPlan, device: MemoryDeviceSpec | None = None) -> ObjectMemoryBackend:
-    """A piece of memory, as `-object` and `object-add` take it."""
+    """A piece of memory, as `-object` and `object-add` take it.
+
+    What virtio-mem is made of is only allocated as far as it is plugged, by the device.
+    """
     backend: MemoryBackendSpec = ram.backend
     kind = backend.type or MemoryBackendType.RAM
     huge = backend.hugepages and kind is MemoryBackendType.MEMFD
+    grows = device is not None and device.model is MemoryDeviceModel.VIRTIO_MEM
     return ObjectMemoryBackend(
         qom_type=f"memory-backend-{kind.value}",
         id=ram.id,
@@ -60,7 +67,8 @@ def make_backend(ram: RamPlan, device: MemoryDeviceSpec | None = None) -> Object
         readonly=(device.read_only or None) if device else None,
         pmem=device.pmem if device else None,
         align=device.align if device else None,
-        prealloc=backend.prealloc,
+        reserve=False if grows else None,
+        prealloc=None if grows else backend.prealloc,
         prealloc_threads=backend.prealloc_threads,
         merge=backend.merge,
         dump=backend.dump,
@@ -68,6 +76,12 @@ def make_backend(ram: RamPlan, device: MemoryDeviceSpec | None = None) -> Object
         host_nodes=tuple(sorted(backend.host_nodes)) if backend.host_nodes else None,
         policy=backend.policy,
     )
+
+
+def _is_unarmed(spec: MemoryDeviceSpec) -> bool | None:
+    """The guest must know of an nvdimm that it cannot write to (hw/mem/nvdimm.c)."""
+    locked = spec.read_only and spec.model is MemoryDeviceModel.NVDIMM
+    return spec.unarmed if spec.unarmed is not None else locked or None
 
 
 def make_memory_device(plan: MachinePlan, device: MemoryDevicePlan) -> Iterator[Switch]:
@@ -86,6 +100,7 @@ def make_memory_device(plan: MachinePlan, device: MemoryDevicePlan) -> Iterator[
                 addr=spec.base,
                 label_size=spec.label_size,
                 uuid=spec.uuid,
+                unarmed=_is_unarmed(spec),
             )
         case MemoryDeviceModel.VIRTIO_MEM:
             yield DeviceVirtioMem(
@@ -96,6 +111,8 @@ def make_memory_device(plan: MachinePlan, device: MemoryDevicePlan) -> Iterator[
                 memaddr=spec.base,
                 requested_size=spec.requested,
                 block_size=spec.block_size,
+                prealloc=device.ram.backend.prealloc,
+                dynamic_memslots=spec.dynamic_memslots,
                 place=device.place,
             )
         case MemoryDeviceModel.VIRTIO_PMEM:

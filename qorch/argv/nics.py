@@ -56,7 +56,8 @@ def _user(id_: str, user: UserNetSpec) -> NetdevUser:
         host=_text(user.host),
         dhcpstart=_text(user.dhcp_start),
         dns=_text(user.dns),
-        ipv6_net=_text(user.net6),
+        ipv6_prefix=None if user.net6 is None else str(user.net6.network_address),
+        ipv6_prefixlen=None if user.net6 is None else user.net6.prefixlen,
         restrict=user.restrict or None,
         hostfwd=tuple(_forward(forward) for forward in user.forwards),
     )

@@ -168,6 +168,8 @@ def _sound(sound: SoundPlan) -> Iterator[Switch]:
         id=sound.id,
         place=sound.place,
         audiodev=None if hda else sound.audio,
+        multi=spec.multi,
+        streams=spec.streams,
     )
     codecs = ("hda-duplex",) if spec.codecs is None else spec.codecs
     for number, codec in enumerate(codecs if hda else ()):

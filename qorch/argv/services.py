@@ -131,6 +131,8 @@ def make_iommu(iommu: IommuPlan) -> Iterator[Switch]:
         device_iotlb=spec.device_iotlb,
         aw_bits=spec.aw_bits,
         xtsup=spec.xtsup,
+        pt=spec.passthrough,
+        dma_translation=spec.dma_translation,
     )
 
 

@@ -21,7 +21,8 @@ def make_tpm(plan: MachinePlan, handles: Handles) -> Iterator[Switch]:
         return
     spec = plan.tpm.spec
     if spec.device is None:
-        yield ChardevSocket(id="tpm", fd=handles["tpm"], server=False, wait=None)
+        fd = None if spec.socket else handles["tpm"]
+        yield ChardevSocket(id="tpm", fd=fd, path=spec.socket, server=False, wait=None)
         yield TpmdevEmulator(id=_ID, chardev="tpm")
     else:
         yield TpmdevPassthrough(id=_ID, path=spec.device, cancel_path=Path("/dev/null"))

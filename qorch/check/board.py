@@ -129,6 +129,8 @@ def _firmware(firmware: FirmwareSpec) -> Iterator[Problem]:
 def _tpm(tpm: TpmSpec) -> Iterator[Problem]:
     if tpm.version is TpmVersion.V1_2 and tpm.model is TpmModel.CRB:
         yield Problem(".tpm.model", "a TPM 1.2 has no CRB interface", 'model = "tpm-tis"')
+    if tpm.device is not None and tpm.socket is not None:
+        yield Problem(".tpm.socket", "is given with a device", "keep one of them")
 
 
 def _tables(vm: MachineSpec) -> Iterator[Problem]:

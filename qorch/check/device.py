@@ -23,6 +23,7 @@ from qorch.spec import (
     MachineSpec,
     RngBackend,
     SmartcardMode,
+    SoundModel,
     VideoModel,
     VncSpec,
     WatchdogModel,
@@ -52,6 +53,7 @@ def find_device_problems(vm: MachineSpec) -> Iterator[Problem]:
     yield from _boot_order(vm)
     yield from _ports(vm)
     yield from _screens(vm)
+    yield from _sounds(vm)
     yield from _services(vm)
     for index, hostdev in enumerate(vm.hostdevs):
         yield from _below(f".hostdev[{index}]", _hostdev(hostdev))
@@ -116,14 +118,21 @@ def _screens(vm: MachineSpec) -> Iterator[Problem]:
             yield Problem(f"{path}.heads", f"{model} has one screen", 'model = "virtio"')
         if video.gl and video.model is not VideoModel.VIRTIO:
             yield Problem(f"{path}.gl", f"{model} has no 3D", 'model = "virtio"')
-    ids = [audio.id for audio in vm.audio]
-    for index, id_ in enumerate(ids):
-        if id_ in ids[:index]:
-            yield Problem(f".audio[{index}].id", f"{id_!r} is audio[{ids.index(id_)}] already")
     for index, entry in enumerate(vm.inputs):
         if (entry.evdev is not None) != (entry.model in _EVDEV):
             message = "is missing" if entry.evdev is None else f"{entry.model.value} has none"
             yield Problem(f".input[{index}].evdev", message, 'evdev = "/dev/input/…" of the host')
+
+
+def _sounds(vm: MachineSpec) -> Iterator[Problem]:
+    for index, sound in enumerate(vm.sounds):
+        for key, card in (("multi", SoundModel.USB_AUDIO), ("streams", SoundModel.VIRTIO)):
+            if getattr(sound, key) is not None and sound.model is not card:
+                yield Problem(f".sound[{index}].{key}", f"{sound.model.value} has none")
+    ids = [audio.id for audio in vm.audio]
+    for index, id_ in enumerate(ids):
+        if id_ in ids[:index]:
+            yield Problem(f".audio[{index}].id", f"{id_!r} is audio[{ids.index(id_)}] already")
 
 
 def _vnc(vnc: VncSpec) -> Iterator[Problem]:

@@ -23,11 +23,7 @@ _KEYS = {  # the buses that know a key
     "removable": (DiskBus.SCSI, DiskBus.USB),
     "geometry": (DiskBus.VIRTIO, *_NAMED),
 }
-_SERIALS = {  # characters: VIRTIO_BLK_ID_BYTES, ATA's and NVMe's fields, MAX_SERIAL_LEN
-    **dict.fromkeys((DiskBus.VIRTIO, DiskBus.NVME, *_ATA), 20),
-    **dict.fromkeys((DiskBus.SCSI, DiskBus.USB), 36),
-    DiskBus.FLOPPY: 0,
-}
+_LONGEST_SERIAL = 36  # characters: MAX_SERIAL_LEN of SCSI; all others show the first 20
 _DEVICES = {
     DiskDevice.CDROM: (DiskBus.SCSI, DiskBus.USB, *_ATA),
     DiskDevice.LUN: (DiskBus.SCSI,),
@@ -64,7 +60,8 @@ def unknown_iothread(path: str, name: str, vm: MachineSpec) -> Problem:
 
 
 def _serial(disk: DiskSpec, bus: DiskBus) -> Iterator[Problem]:
-    longest = 0 if disk.device is DiskDevice.LUN else _SERIALS[bus]
+    none = disk.device is DiskDevice.LUN or bus is DiskBus.FLOPPY
+    longest = 0 if none else _LONGEST_SERIAL
     if disk.serial is not None and not longest:
         yield Problem(".serial", "it has none of ours to show", "leave it out")
     elif disk.serial is not None and not 0 < len(disk.serial) <= longest:

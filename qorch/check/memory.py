@@ -65,8 +65,8 @@ def _backend(path: str, backend: MemoryBackendSpec, size: Size) -> Iterator[Prob
         yield Problem(f"{path}.hugepages", "plain RAM has no huge pages", 'type = "memfd"')
     if backend.page_size is not None and not backend.hugepages:
         yield Problem(f"{path}.page_size", "goes with hugepages", "hugepages = true")
-    if backend.page_size is not None and (backend.page_size < 4096 or size % backend.page_size):
-        yield Problem(f"{path}.page_size", f"{size} is no whole number of such pages")
+    if backend.page_size is not None and (backend.page_size < 4096 or size < backend.page_size):
+        yield Problem(f"{path}.page_size", f"{size} is less than one such page")
     if backend.path is not None and backend.type not in (None, MemoryBackendType.FILE):
         yield Problem(f"{path}.path", "is for memory in a file", 'type = "file"')
     if backend.type is MemoryBackendType.FILE and backend.hugepages and backend.path is None:
@@ -79,6 +79,8 @@ def _device(path: str, device: MemoryDeviceSpec, vm: MachineSpec) -> Iterator[Pr
     for key, has in (
         ("requested", virtio_mem),
         ("block_size", virtio_mem),
+        ("dynamic_memslots", virtio_mem),
+        ("unarmed", nvdimm),
         ("label_size", nvdimm),
         ("uuid", nvdimm),
         ("slot", device.model in _DIMMS),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -25,6 +26,7 @@ from qorch.spec import (
 from qorch.units import Duration
 from qorch_storage.plan import ImageFormat
 
+_SEABIOS = Path("/usr/share/seabios/bios-256k.bin")
 _FORMATS = {"raw": ImageFormat.RAW, "qcow2": ImageFormat.QCOW2}
 
 
@@ -101,7 +103,7 @@ def read_boot(domain: Node) -> BootSpec:
 def read_kernel(domain: Node) -> dict[str, Any]:
     """A kernel that is booted directly."""
     node = domain.find("os")
-    node.leave_all("dtb", "shim", "init", "initarg", "initenv", "initdir", "inituser", "initgroup")
+    node.leave_all("dtb", "init", "initarg", "initenv", "initdir", "inituser", "initgroup")
     domain.leave_all("bootloader", "bootloader_args", why="is Xen's")
     return {
         "kernel": path_of(node.text_of("kernel")),
@@ -116,11 +118,13 @@ def read_args(domain: Node) -> list[str]:
     node = domain.find("os")
     if (node.find("bios").number("rebootTimeout") or 0) < 0:
         words += ["-boot", "reboot-timeout=-1"]
+    if shim := node.text_of("shim"):
+        words += ["-shim", shim]
     for table in node.find("acpi").all("table"):
         kind = table.get("type")
         path = table.text().replace(",", ",,")
-        if kind == "slic":
-            words += ["-acpitable", f"sig=SLIC,file={path}"]
+        if kind in ("slic", "msdm"):
+            words += ["-acpitable", f"sig={kind.upper()},file={path}"]
         elif kind in ("raw", "rawset"):
             words += ["-acpitable", f"file={path}"]
         else:
@@ -139,7 +143,10 @@ def read_firmware(domain: Node) -> FirmwareSpec:
         node.note(f"there is no firmware {auto!r}", "@firmware")
     pflash = loader.get("type") == "pflash" or (code is None and loader.on("readonly") is not None)
     read_only, stateless = loader.on("readonly"), bool(loader.on("stateless"))
+    if auto == "bios" and code is None:
+        code = _SEABIOS
     if auto != "efi" and not (pflash and code):
+        loader.get("stateless")  # as a BIOS always is
         return FirmwareSpec(code=code)
     features = _features(node.find("firmware"))
     firmware = FirmwareSpec(

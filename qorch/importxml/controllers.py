@@ -19,7 +19,6 @@ _USB = {
     "ich9-uhci1": "ich9-usb-uhci1",
     "ich9-uhci2": "ich9-usb-uhci2",
     "ich9-uhci3": "ich9-usb-uhci3",
-    "vt82c686b-uhci": "vt82c686b-usb-uhci",
     "pci-ohci": "pci-ohci",
     "nec-xhci": "nec-usb-xhci",
     "qemu-xhci": "qemu-xhci",
@@ -190,10 +189,8 @@ def _pci(node: Node, buses: Buses) -> ControllerSpec | None:
     model, index = node.get("model") or "", _index(node)
     if model in ("pci-root", "pcie-root"):
         for child in node.nodes:
-            child.seen = True
-            if child.tag not in ("address", "alias"):
-                child.leave("the root's memory window is QEMU's choice")
-            child.skip()
+            if child.tag not in ("pcihole64", "model"):
+                child.skip()
         return None
     if model not in _PCI:
         node.leave(f"PCI controllers of model {model!r} are not a PC's")

@@ -21,7 +21,7 @@ _AMDS_ALONE = frozenset(
     | {"tbm", "topoext", "wdt", "xop"}
 )
 _REMOVED = {  # flags that a model of QEMU's has and libvirt's has no longer
-    r"(Skylake|Cascadelake|Icelake)-.*": "mpx",
+    r"(Skylake|Cascadelake|Icelake)-.*|Denverton|Snowridge": "mpx",
     r"Icelake-.*": "intel-pt",
 }
 _MODES = {"custom", "host-passthrough", "host-model", "maximum"}
@@ -69,6 +69,8 @@ def read_cpu(domain: Node) -> CpuSpec:
     flags = _Flags()
     cpu = domain.find("cpu")
     model = _model(cpu, flags, kvm=domain.get("type") != "qemu")
+    if not model:
+        model = "qemu32" if domain.find("os", "type").get("arch") == "i686" else "qemu64"
     _own_flags(cpu, model, flags)
     _clock_flags(domain.find("clock"), flags)
     _feature_flags(domain.find("features"), flags)
@@ -90,9 +92,10 @@ def read_cpu(domain: Node) -> CpuSpec:
 
 
 def _model(cpu: Node, flags: _Flags, *, kvm: bool) -> str:
-    """QEMU's own default is libvirt's, too."""
-    for name in ("match", "check"):
-        cpu.get(name)  # what libvirt checks before it starts a guest
+    """The model, empty for QEMU's own default, which is libvirt's, too."""
+    cpu.get("check")  # what libvirt looks for before it starts a guest
+    if cpu.get("match") == "minimum":
+        cpu.note("is a minimum: libvirt adds what each host has more", "@match")
     cpu.skip_all("vendor", "numa")
     mode = cpu.get("mode") or ("custom" if cpu.find("model") else "")
     named = cpu.find("model")
@@ -116,7 +119,7 @@ def _model(cpu: Node, flags: _Flags, *, kvm: bool) -> str:
         flags.properties["vendor"] = named.word("vendor_id")
     if mode and mode not in _MODES:
         cpu.note(f"there is no mode {mode!r}", "@mode")
-    return named.text() or "qemu64"
+    return named.text()
 
 
 def _own_flags(cpu: Node, model: str, flags: _Flags) -> None:
@@ -295,6 +298,17 @@ def _iothread(number: int, node: Node | None, pin: CpuSet | None) -> IothreadSpe
         poll_grow=poll.number("grow"),
         poll_shrink=poll.number("shrink"),
     )
+
+
+def read_main_loop(domain: Node) -> list[str]:
+    """The threads that QEMU's main loop has for what blocks; a word of QEMU's own says it."""
+    node = domain.find("defaultiothread")
+    sizes = [
+        f"thread-pool-{end}={number}"
+        for end in ("min", "max")
+        if (number := node.number(f"thread_pool_{end}")) is not None
+    ]
+    return ["-object", ",".join(["main-loop", "id=main-loop", *sizes])] if sizes else []
 
 
 def read_tune(domain: Node) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -58,12 +59,12 @@ _VERSIONS = {version.value: version for version in TpmVersion}
 def read_others(devices: Node, buses: Buses, order: BootOrder) -> dict[str, Any]:
     """The parts of a MachineSpec that these devices are."""
     shares = (_share(node, buses, order) for node in devices.all("filesystem"))
-    redirs = (_redir(node, buses, order) for node in devices.all("redirdev"))
+    wanted = _filter(devices)
+    redirs = (_redir(node, buses, order, wanted) for node in devices.all("redirdev"))
     smartcards = (_smartcard(node, buses) for node in devices.all("smartcard"))
     watchdogs = (_watchdog(node, buses) for node in devices.all("watchdog"))
     panics = (_panic(node, buses) for node in devices.all("panic"))
     rngs = (_rng(node, buses) for node in devices.all("rng"))
-    _filter(devices)
     devices.leave_all("nvram", "pstore", "lease", why="has no counterpart")
     return {
         "shares": _there(shares),
@@ -203,11 +204,15 @@ def _tpm(devices: Node) -> TpmSpec | None:
     backend = node.find("backend")
     kind = backend.get("type")
     device = path_of(backend.find("device").get("path"))
-    if kind not in ("emulator", "passthrough"):
+    source = backend.find("source")
+    external = kind == "external" and source.get("type") == "unix" and source.word("path")
+    if kind not in ("emulator", "passthrough") and not external:
         node.leave(f"a TPM behind {kind!r} has no counterpart")
         return None
     backend.get("persistent_state")  # qorch's always is
-    backend.leave_all("active_pcr_banks", "encryption", "profile", "source")
+    source.get("mode")
+    source.leave_all("reconnect", why="QEMU gives up a TPM that is gone")
+    backend.leave_all("active_pcr_banks", "encryption", "profile")
     if backend.get("debug"):
         backend.note("swtpm logs as it does", "@debug")
     version = choose(backend, backend.get("version"), _VERSIONS, "version")
@@ -215,6 +220,7 @@ def _tpm(devices: Node) -> TpmSpec | None:
         version=version or TpmVersion.V2_0,
         model=choose(node, node.get("model") or "tpm-tis", _TPMS, "model"),
         device=device if kind == "passthrough" else None,
+        socket=path_of(external or None),
     )
 
 
@@ -226,8 +232,6 @@ def _iommu(node: Node, buses: Buses) -> IommuSpec | None:
         node.skip()
         return None
     driver = node.find("driver")
-    if driver.on("passthrough") is not None or driver.on("dma_translation") is not None:
-        driver.note("is as QEMU has it", "@passthrough, @dma_translation")
     return IommuSpec(
         model=model,
         intremap=driver.on("intremap"),
@@ -236,6 +240,8 @@ def _iommu(node: Node, buses: Buses) -> IommuSpec | None:
         device_iotlb=driver.on("iotlb"),
         aw_bits=driver.number("aw_bits"),
         xtsup=driver.on("xtsup"),
+        passthrough=driver.on("passthrough"),
+        dma_translation=driver.on("dma_translation"),
         address=address_of(node, buses),
     )
 
@@ -273,7 +279,7 @@ def _crypto(node: Node, buses: Buses) -> CryptoSpec:
     )
 
 
-def _redir(node: Node, buses: Buses, order: BootOrder) -> UsbRedirSpec | None:
+def _redir(node: Node, buses: Buses, order: BootOrder, wanted: str | None) -> UsbRedirSpec | None:
     node.get("bus")
     backend = backend_of(node)
     if backend is None:
@@ -281,13 +287,26 @@ def _redir(node: Node, buses: Buses, order: BootOrder) -> UsbRedirSpec | None:
     if backend.name == "vdagent":
         backend = attrs.evolve(backend, name="usbredir")
     return UsbRedirSpec(
-        backend=backend, bootindex=order.take(node, None), address=address_of(node, buses)
+        backend=backend,
+        bootindex=order.take(node, None),
+        filter=wanted,
+        address=address_of(node, buses),
     )
 
 
-def _filter(devices: Node) -> None:
-    node = devices.find("redirfilter")
-    node.leave("which USB devices may come is the client's choice; see usb_redir.filter")
+def _filter(devices: Node) -> str | None:
+    """Which USB devices may come: `CLASS:VENDOR:PRODUCT:VERSION:ALLOW`, -1 for any."""
+    rules = []
+    for device in devices.find("redirfilter").all("usbdev"):
+        numbers = (device.number("class"), device.number("vendor"), device.number("product"))
+        version = re.fullmatch(r"(\d\d?)\.(\d)(\d?)", device.word("version"))
+        words = [
+            "-1" if number is None or number < 0 else f"0x{number:0{width}X}"
+            for number, width in zip(numbers, (2, 4, 4), strict=True)
+        ]
+        words.append(f"0x{version[1]:0>2}{version[2]}{version[3] or 0}" if version else "-1")
+        rules.append(":".join([*words, "1" if device.on("allow") else "0"]))
+    return "|".join(rules) or None
 
 
 def _smartcard(node: Node, buses: Buses) -> SmartcardSpec | None:

@@ -124,6 +124,8 @@ def _disk(node: Node, buses: Buses, order: BootOrder) -> DiskSpec | None:
         "throttle": _throttle(node.find("iotune")),
         "virtio": virtio_of(node, driver, node.word("model")),
     }
+    if values["shareable"] and not values["read_only"] and driver.get("cache") is None:
+        values["cache"] = Cache.NONE  # as libvirt does, whose caches would not agree
     if kind == "lun":
         for name in ("rawio", "sgio"):
             if node.get(name) is not None:

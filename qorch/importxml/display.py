@@ -286,10 +286,6 @@ def read_sounds(devices: Node, buses: Buses) -> dict[str, Any]:
         if model is None:
             node.leave("has no counterpart")
             continue
-        if node.get("multichannel") is not None:
-            node.note("has no counterpart", "@multichannel")
-        if node.get("streams") is not None:
-            node.note("has no counterpart", "@streams")
         codecs = tuple(
             _CODECS.get(codec.get("type") or "duplex", "hda-duplex") for codec in node.all("codec")
         )
@@ -299,6 +295,8 @@ def read_sounds(devices: Node, buses: Buses) -> dict[str, Any]:
                 model=model,
                 codecs=codecs or None,
                 audio=f"audio{audio}" if audio else None,
+                multi=node.on("multichannel"),
+                streams=node.number("streams"),
                 address=address_of(node, buses),
             )
         )

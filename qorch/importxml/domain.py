@@ -12,7 +12,7 @@ from qorch.importxml import boot, features
 from qorch.importxml.address import Buses
 from qorch.importxml.boot import BootOrder
 from qorch.importxml.controllers import bridges_for, read_controllers
-from qorch.importxml.cpu import read_cpu, read_iothreads, read_tune
+from qorch.importxml.cpu import read_cpu, read_iothreads, read_main_loop, read_tune
 from qorch.importxml.devices import read_genid, read_others
 from qorch.importxml.disks import read_disks
 from qorch.importxml.display import read_display, read_inputs, read_sounds, read_videos
@@ -20,6 +20,7 @@ from qorch.importxml.hostdevs import read_hostdevs
 from qorch.importxml.memory import read_memory, read_numa
 from qorch.importxml.nics import Network, read_nics
 from qorch.importxml.node import ImportNote, Node
+from qorch.importxml.ports import read_args as read_port_args
 from qorch.importxml.ports import read_channels, read_parallels, read_serials
 from qorch.importxml.values import make_name, path_of, uuid_of
 from qorch.spec import (
@@ -120,7 +121,7 @@ def _machine(domain: Node, title: str | None) -> tuple[MachineSpec, list[Network
         title=title,
         cpu=read_cpu(domain),
         memory=read_memory(domain, buses),
-        numa=read_numa(domain),
+        numa=read_numa(domain, buses),
         iothreads=read_iothreads(domain),
         clock=features.read_clock(domain),
         features=board,
@@ -131,7 +132,13 @@ def _machine(domain: Node, title: str | None) -> tuple[MachineSpec, list[Network
         genid=read_genid(domain),
         console=ConsoleSpec(device=ConsoleDevice.NONE),
         guest_agent=agent,
-        qemu_args=(*boot.read_args(domain), *features.read_args(domain), *_words(domain)),
+        qemu_args=(
+            *boot.read_args(domain),
+            *features.read_args(domain),
+            *read_main_loop(domain),
+            *read_port_args(devices),
+            *_words(domain),
+        ),
         **{key: value for key, value in values.items() if value is not None},
     )
     return _complete(spec, buses), nics.networks

@@ -42,9 +42,20 @@ def read_features(domain: Node) -> FeaturesSpec:
         dirty_ring_size=ring.number("size") if ring.switch() else None,
         tb_size=size_of(node.find("tcg", "tb-cache"), unit="KiB"),
         options=_options(domain),
+        globals=_hole(domain),
         dump_guest_core=domain.find("memory").on("dumpCore"),
         mem_merge=False if domain.find("memoryBacking", "nosharepages") else None,
     )
+
+
+def _hole(domain: Node) -> dict[str, Value]:
+    """How much of the address space the PCI root keeps for devices above 4 GiB."""
+    for node in domain.find("devices").all("controller"):
+        host = {"pci-root": "i440FX-pcihost", "pcie-root": "q35-pcihost"}.get(node.word("model"))
+        size = size_of(node.find("pcihole64"), unit="KiB")
+        if host and node.get("type") == "pci" and size is not None:
+            return {f"{host}.pci-hole64-size": f"{size >> 10}K"}
+    return {}
 
 
 def _options(domain: Node) -> dict[str, Value]:

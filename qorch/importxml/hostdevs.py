@@ -112,6 +112,6 @@ def _mdev(node: Node) -> dict[str, Any] | None:
         return None
     return {
         "host": node.find("source", "address").get("uuid"),
-        "display": node.on("display"),
+        "display": bool(node.on("display")),
         "ramfb": node.on("ramfb"),
     }

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import attrs
 
+from qorch.errors import InputError, Problem
 from qorch.importxml.address import Buses, address_of
 from qorch.importxml.node import Node
 from qorch.importxml.values import (
@@ -28,7 +30,7 @@ from qorch.spec import (
     NumaPolicy,
     NumaSpec,
 )
-from qorch.units import Size
+from qorch.units import CpuSet, Size
 
 _POLICIES = {
     "strict": NumaPolicy.BIND,
@@ -60,6 +62,7 @@ def read_memory(domain: Node, buses: Buses) -> MemorySpec:
     _current(domain)
     return MemorySpec(
         size=Size(sum(cells)) or _base(domain),
+        prealloc=_is_all_preallocated(domain, buses),
         max=round_up(size) if size else None,
         slots=most.number("slots"),
         locked=bool(domain.find("memoryBacking", "locked")),
@@ -67,6 +70,16 @@ def read_memory(domain: Node, buses: Buses) -> MemorySpec:
         balloon=_balloon(domain.find("devices"), buses),
         devices=devices,
     )
+
+
+def _is_all_preallocated(domain: Node, buses: Buses) -> bool:
+    """How libvirt allocates the cells of machine types before 5.1, which need no back ends."""
+    version = re.fullmatch(r"pc-(?:i440fx|q35)-(\d+)\.(\d+)", buses.machine)
+    old = version is not None and (int(version[1]), int(version[2])) < (5, 1)
+    cells = _numbered(domain.find("cpu", "numa").all("cell")).items()
+    backends = [_backend(domain, number, cell) for number, cell in cells]
+    plain = MemoryBackendSpec(prealloc=True)
+    return old and bool(backends) and all(backend == plain for backend in backends)
 
 
 def _current(domain: Node) -> None:
@@ -80,23 +93,36 @@ def _cell_size(cell: Node) -> Size:
     return round_up(size_at(cell, "memory") or Size(0))
 
 
-def read_numa(domain: Node) -> tuple[NumaSpec, ...]:
+def read_numa(domain: Node, buses: Buses) -> tuple[NumaSpec, ...]:
     """The guest's NUMA cells, in the order of their numbers."""
     numa = domain.find("cpu", "numa")
     numa.leave_all("interconnects", why="HMAT is not described by qorch")
     cells = _numbered(numa.all("cell"))
     if not cells and domain.find("maxMemory"):
         return _only_cell(domain)
-    told = _distances(cells)
+    whole = _is_all_preallocated(domain, buses)
+    told, vcpus = _distances(cells), _vcpus_of(domain, cells)
     return tuple(
         NumaSpec(
-            cpus=cpus_of(cell, cell.get("cpus")),
+            cpus=vcpus[number],
             memory=_cell_size(cell),
             distances=tuple(told.get((number, other), 20) for other in cells) if told else (),
-            backend=_backend(domain, number, cell),
+            backend=MemoryBackendSpec() if whole else _backend(domain, number, cell),
         )
         for number, cell in cells.items()
     )
+
+
+def _vcpus_of(domain: Node, cells: dict[int, Node]) -> dict[int, CpuSet | None]:
+    """The vCPUs of each cell; those that none has are the first one's, as libvirt has it."""
+    found = {number: cpus_of(cell, cell.get("cpus")) for number, cell in cells.items()}
+    count = domain.find("vcpu").text_number() or 1
+    taken = {cpu for cpus in found.values() for cpu in cpus or ()}
+    rest = set(range(min(count, _MANY))) - taken
+    if found and rest:
+        first = next(iter(found))
+        found[first] = CpuSet({*(found[first] or ()), *rest})
+    return found
 
 
 def _only_cell(domain: Node) -> tuple[NumaSpec, ...]:
@@ -111,7 +137,12 @@ def _base(domain: Node) -> Size:
     total = size_of(domain.find("memory")) or Size(0)
     targets = (node.find("target") for node in domain.find("devices").all("memory"))
     plugged = sum(round_up(size_of(target.find("size")) or Size(0)) for target in targets)
-    return round_up(Size(max(total - plugged, 0))) or Size(512 << 20)
+    size = round_up(Size(max(total - plugged, 0)))
+    if not size:
+        said = domain.text_of("memory") or "nothing"
+        message = f"{said} leaves no memory for the machine itself"
+        raise InputError.from_problems([Problem("memory", message)])
+    return size
 
 
 def _numbered(cells: list[Node]) -> dict[int, Node]:
@@ -248,7 +279,8 @@ def _device(node: Node, domain: Node, buses: Buses) -> MemoryDeviceSpec | None:
         block_size=size_of(target.find("block")),
         label_size=size_of(target.find("label", "size")),
         uuid=uuid_of(node, node.text_of("uuid")),
-        read_only=bool(target.find("readonly")),
+        unarmed=True if target.find("readonly") else None,
+        dynamic_memslots=target.on("dynamicMemslots"),
         pmem=True if source.find("pmem") else None,
         align=size_of(source.find("alignsize")),
         backend=_device_backend(node, domain, where),
@@ -260,9 +292,13 @@ def _device_backend(node: Node, domain: Node, where: int | None) -> MemoryBacken
     source = node.find("source")
     path = path_of(source.text_of("path"))
     spec = _backend(domain, where)
+    own = choose(node, node.get("access"), _SHARED, "access")
     if path is not None:
         spec = attrs.evolve(spec, type=MemoryBackendType.FILE, path=path)
-    own = choose(node, node.get("access"), _SHARED, "access")
+    elif own is not None and spec.type is not MemoryBackendType.MEMFD:
+        spec = attrs.evolve(spec, type=MemoryBackendType.FILE)
+    if node.get("model") == "nvdimm" and not source.find("pmem"):
+        spec = attrs.evolve(spec, prealloc=True)
     page, nodes = size_of(source.find("pagesize")), cpus_of(source, source.text_of("nodemask"))
     if page is not None and page > _SMALL_PAGE:
         spec = _make_huge(spec, page)
@@ -270,4 +306,5 @@ def _device_backend(node: Node, domain: Node, where: int | None) -> MemoryBacken
         policy = spec.policy or NumaPolicy.BIND
         spec = attrs.evolve(spec, host_nodes=nodes, policy=policy)
     discard = True if node.on("discard") else spec.discard
+    discard = discard if spec.type is MemoryBackendType.FILE else None
     return attrs.evolve(spec, shared=spec.shared if own is None else own, discard=discard)

@@ -141,8 +141,9 @@ def _user(node: Node) -> UserNetSpec:
     for address in node.all("ip"):
         text, prefix = address.get("address"), address.number("prefix")
         address.get("family")
+        prefix = prefix or (64 if ":" in (text or "") else 24)
         try:
-            net = ip_network(f"{text}/{prefix}" if prefix else text or "", strict=False)
+            net = ip_network(f"{text}/{prefix}", strict=False)
         except ValueError:
             address.leave("is not a network")
             continue

@@ -6,6 +6,7 @@ by the end was not understood, and `find_unread` names it by its path: nothing i
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import NoReturn
 from xml.parsers import expat
@@ -172,6 +173,12 @@ def _refuse(message: str) -> InputError:
     return InputError.from_problems([Problem("domain XML", message, hint)])
 
 
+def _short(space: str) -> str:
+    """A name space by its last word: `qemu` of http://libvirt.org/schemas/domain/qemu/1.0."""
+    words = [word for word in re.split(r"[/#:]", space) if re.search(r"[A-Za-z]", word)]
+    return words[-1] if words else space
+
+
 class _Reader:
     """Makes Nodes of what expat sees."""
 
@@ -206,7 +213,7 @@ class _Reader:
     def _make_path(parent: Node | None, tag: str) -> str:
         """`devices/disk[1]/source`; a name space is written as its last word, as in `qemu:arg`."""
         space, _, name = tag.rpartition(" ")
-        short = f"{space.rpartition('/')[2] or space}:{name}" if space else name
+        short = f"{_short(space)}:{name}" if space else name
         if parent is None:
             return short
         path = f"{parent.path}/{short}" if "/" in parent.path or parent.tag != "domain" else short

@@ -202,6 +202,8 @@ def _channel(node: Node, buses: Buses) -> ChannelSpec | None:
     target = node.find("target")
     kind = target.get("type")
     target.get("state")
+    if kind == "guestfwd":
+        return None  # has no device: see read_args
     if kind != "virtio":
         node.leave(f"channels of type {kind!r} have no counterpart")
         return None
@@ -212,3 +214,40 @@ def _channel(node: Node, buses: Buses) -> ChannelSpec | None:
     if backend is None:
         return None
     return ChannelSpec(name=name, backend=backend, address=address_of(node, buses))
+
+
+def read_args(devices: Node) -> list[str]:
+    """What only words of QEMU's own can say: TCP ports of a guest's network that lead to sockets.
+
+    libvirt makes a user network for each that has no card.
+    """
+    words: list[str] = []
+    for place, node in enumerate(devices.all("channel")):
+        target = node.find("target")
+        if target.get("type") != "guestfwd":
+            continue
+        backend, id_ = backend_of(node), f"guestfwd{place}"
+        where = None if backend is None else _chardev_of(backend)
+        if where is None:
+            node.leave("guestfwd leads to sockets, pipes, files and the like")
+            continue
+        forward = f"tcp:{target.word('address')}:{target.word('port')}-chardev:{id_}"
+        words += ["-chardev", where.format(id_)]
+        words += ["-netdev", f"user,id={id_},guestfwd={forward}"]
+    return words
+
+
+def _chardev_of(spec: ChardevSpec) -> str | None:
+    """A back end as `-chardev` takes it, `{}` for its id; None for what needs more than that."""
+    ends = ",server=on,wait=off" if spec.server else ",server=off"
+    path = str(spec.path or "").replace(",", ",,").replace("{", "{{").replace("}", "}}")
+    match spec.type:
+        case ChardevType.SOCKET if path:
+            return f"socket,id={{}},path={path}{ends}"
+        case ChardevType.TCP:
+            return f"socket,id={{}},host={spec.host},port={spec.port}{ends}"
+        case ChardevType.FILE | ChardevType.PIPE if path:
+            return f"{spec.type.value},id={{}},path={path}"
+        case ChardevType.PTY | ChardevType.NULL | ChardevType.STDIO:
+            return f"{spec.type.value},id={{}}"
+    return None

@@ -6,13 +6,24 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from qorch.importxml.address import host_pci
 from qorch.importxml.node import Node
 from qorch.importxml.values import choose, path_of
 from qorch.spec import BackingSpec, DiskDevice
 from qorch_storage.plan import ImageFormat
 
 _FORMATS = {format_.value: format_ for format_ in ImageFormat}
-_PORTS = {"nbd": 10809, "iscsi": 3260}
+_NO_FORMATS = ("aio", "fat")
+_PORTS = {  # libvirt's and QEMU's
+    "nbd": 10809,
+    "iscsi": 3260,
+    "ssh": 22,
+    "gluster": 24007,
+    "http": 80,
+    "https": 443,
+    "ftp": 21,
+    "ftps": 990,
+}
 _LIBVIRT_POOL = Path("/var/lib/libvirt/images")  # of its pool `default`
 
 
@@ -28,12 +39,12 @@ def read_source(disk: Node, device: DiskDevice) -> dict[str, Any] | None:
             return None
         place = {}
     named = driver.get("type")
-    image = choose(driver, named, _FORMATS, "format") if named != "aio" else None
-    if named not in (None, "", "default", "aio") and image is None:
+    image = choose(driver, named, _FORMATS, "format") if named not in _NO_FORMATS else None
+    if named not in (None, "", "default", *_NO_FORMATS) and image is None:
         disk.leave(f"images of format {named!r} have no counterpart")
         return None
     values = {**place, "format": image or ImageFormat.RAW}
-    values |= _encryption(disk, source)
+    values |= _encryption(disk, source, values["format"])
     if chain := _chain(disk):
         values["chain"] = chain
     _extras(source)
@@ -57,9 +68,28 @@ def _place(disk: Node, kind: str, source: Node) -> dict[str, Any] | None:
             return {"url": url} if url else None
         case "volume":
             return _volume(source)
+        case "dir":
+            return _directory(disk, source)
+        case "nvme":
+            return _nvme(source)
         case _ if source:
             disk.leave(f"disks of type {kind!r} have no counterpart")
     return None
+
+
+def _directory(disk: Node, source: Node) -> dict[str, Any] | None:
+    """A directory as a FAT file system."""
+    path = source.get("dir")
+    floppy = "?floppy=on" if disk.get("device") == "floppy" else ""
+    return {"url": f"vvfat://{quote(path)}{floppy}"} if path else None
+
+
+def _nvme(source: Node) -> dict[str, Any]:
+    """A namespace of a controller that QEMU drives by itself."""
+    source.get("type")
+    source.get("managed")
+    space = source.number("namespace") or 1
+    return {"url": f"nvme://{host_pci(source.find('address'))}/{space}"}
 
 
 def _volume(source: Node) -> dict[str, Any] | None:
@@ -80,42 +110,60 @@ def _url(source: Node) -> str | None:
     source.leave_all("auth", "cookies", why="put the secret where the URL or a file names it")
     source.skip_all("config", "snapshot")
     host, port, transport, socket = hosts[0] if hosts else ("localhost", None, None, None)
+    port = port or _PORTS.get(protocol)
     where = f"{host or ''}:{port}" if port else host or ""
     if host and ":" in host:
         where = f"[{host}]:{port}" if port else f"[{host}]"
     match protocol:
-        case "nbd" if transport == "unix":
-            return f"nbd+unix:///{quote(name)}?socket={socket}"
         case "nbd":
-            where = where if port else f"{where}:{_PORTS['nbd']}"
-            return f"nbd://{where}/{quote(name)}" if name else f"nbd://{where}"
+            unix = f"nbd+unix:///{quote(name)}?socket={socket}"
+            return unix if transport == "unix" else f"nbd://{where}/{quote(name)}".rstrip("/")
         case "iscsi":
             target, _, lun = name.partition("/")
             return f"iscsi://{where}/{target}/{lun or '0'}"
         case "rbd":
-            monitors = ";".join(
-                f"{name}\\:{port}" if port else str(name) for name, port, *_ in hosts
-            )
-            return f"rbd:{name}" + (f":mon_host={monitors}" if hosts else "")
+            return _rbd(source, name, hosts)
+        case "ssh" if not name.startswith("/"):
+            return f"ssh://{where}/~/{name}"  # below the user's home
         case "http" | "https" | "ftp" | "ftps" | "ssh" | "nfs" | "gluster" | "tftp":
             query = source.get("query")
             return f"{protocol}://{where}/{name.lstrip('/')}" + (f"?{query}" if query else "")
     return None
 
 
-def _encryption(disk: Node, source: Node) -> dict[str, Any]:
-    """The file of a passphrase: libvirt keeps them as secrets; qorch reads them from files."""
+def _rbd(source: Node, name: str, hosts: list[Any]) -> str:
+    """An image of Ceph's, as QEMU's own form of a URL has it."""
+    monitors = ";".join(f"{name}\\:{port}" if port else str(name) for name, port, *_ in hosts)
+    snapshot, conf = source.find("snapshot").get("name"), source.find("config").get("file")
+    user = source.find("auth").get("username")
+    return (
+        f"rbd:{name}"
+        + (f"@{snapshot}" if snapshot else "")
+        + (f":id={user}" if user else "")
+        + (f":mon_host={monitors}" if hosts else "")
+        + (f":conf={conf}" if conf else "")
+    )
+
+
+def _encryption(disk: Node, source: Node, image: ImageFormat) -> dict[str, Any]:
+    """The file of a passphrase: libvirt keeps them as secrets; qorch reads them from files.
+
+    To libvirt a LUKS container is a raw image that is encrypted.
+    """
     node = source.find("encryption") or disk.find("encryption")
     if not node:
         return {}
-    node.get("format")
-    node.get("engine")
+    kind, engine = node.get("format"), node.get("engine")
+    if kind != "luks" or engine not in (None, "qemu"):
+        node.leave(f"encryption of format {kind!r} by {engine or 'qemu'!r} has no counterpart")
+        return {}
     secret = node.find("secret")
     name = secret.get("uuid") or secret.get("usage") or "disk"
     secret.skip()
     file = f"{name.replace('/', '_')}.passphrase"
     node.note(f"write the passphrase to {file}: virsh secret-get-value --plain {name}")
-    return {"passphrase_file": Path(file)}
+    found: dict[str, Any] = {"passphrase_file": Path(file)}
+    return found | ({"format": ImageFormat.LUKS} if image is ImageFormat.RAW else {})
 
 
 def _chain(disk: Node) -> tuple[BackingSpec, ...]:

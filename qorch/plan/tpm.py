@@ -29,7 +29,7 @@ def plan_tpm(
     """The TPM of one machine; a program that is missing is added to `problems`."""
     if spec.tpm is None:
         return None
-    if spec.tpm.device is not None:
+    if spec.tpm.device is not None or spec.tpm.socket is not None:
         return TpmPlan(spec=spec.tpm)
     if SWTPM not in facts.programs:
         message = "swtpm is not installed; it is what emulates a TPM"

@@ -105,6 +105,8 @@ class IommuSpec:
     device_iotlb: bool | None = None
     aw_bits: int | None = None
     xtsup: bool | None = None
+    passthrough: bool | None = None
+    dma_translation: bool | None = None
     address: AddressSpec | None = None
 
 

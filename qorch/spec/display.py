@@ -126,11 +126,16 @@ class SoundModel(enum.Enum):
 
 @attrs.frozen(kw_only=True)
 class SoundSpec:
-    """`[[vm.NAME.sound]]`: a sound card; the HDA cards have `codecs`, by default one hda-duplex."""
+    """`[[vm.NAME.sound]]`: a sound card; the HDA cards have `codecs`, by default one hda-duplex.
+
+    `multi` is usb-audio's, `streams` virtio-sound's.
+    """
 
     model: SoundModel = SoundModel.ICH9_INTEL_HDA
     codecs: tuple[str, ...] | None = None
     audio: str | None = None
+    multi: bool | None = None
+    streams: int | None = None
     address: AddressSpec | None = None
 
 

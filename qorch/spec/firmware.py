@@ -169,9 +169,13 @@ class TpmVersion(enum.Enum):
 
 @attrs.frozen(kw_only=True)
 class TpmSpec:
-    """`[vm.NAME.tpm]`, or `tpm = "2.0"` for short: swtpm, or the host's own through `device`."""
+    """`[vm.NAME.tpm]`, or `tpm = "2.0"` for short: swtpm, or the host's own through `device`.
+
+    `socket` is the control socket of a swtpm that somebody else runs.
+    """
 
     version: TpmVersion = TpmVersion.V2_0
     model: TpmModel | None = None
     device: Path | None = None
+    socket: Path | None = None
     address: AddressSpec | None = None

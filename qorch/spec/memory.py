@@ -76,7 +76,8 @@ class MemoryDeviceModel(enum.Enum):
 class MemoryDeviceSpec:
     """`[[vm.NAME.memory.device]]`.
 
-    `requested` and `block_size` are virtio-mem's, `label_size` and `uuid` an nvdimm's.
+    `requested`, `block_size` and `dynamic_memslots` are virtio-mem's, `label_size`, `uuid` and
+    `unarmed` an nvdimm's.
     """
 
     model: MemoryDeviceModel = MemoryDeviceModel.PC_DIMM
@@ -86,8 +87,10 @@ class MemoryDeviceSpec:
     base: int | None = None
     requested: Size | None = None
     block_size: Size | None = None
+    dynamic_memslots: bool | None = None
     label_size: Size | None = None
     uuid: UUID | None = None
+    unarmed: bool | None = None
     read_only: bool = False
     pmem: bool | None = None
     align: Size | None = None
@@ -97,12 +100,16 @@ class MemoryDeviceSpec:
 
 @attrs.frozen(kw_only=True)
 class MemorySpec:
-    """`[vm.NAME.memory]`, or `memory = SIZE` for short. `max` and `slots` are for plugging."""
+    """`[vm.NAME.memory]`, or `memory = SIZE` for short. `max` and `slots` are for plugging.
+
+    `prealloc` is for all of it, whatever its backends.
+    """
 
     size: Size = Size(512 << 20)
     max: Size | None = None
     slots: int | None = None
     locked: bool = False
+    prealloc: bool = False
     backend: MemoryBackendSpec = MemoryBackendSpec()
     balloon: BalloonSpec = BalloonSpec()
     devices: tuple[MemoryDeviceSpec, ...] = attrs.field(default=(), metadata={"toml": "device"})

@@ -42,6 +42,7 @@ class ObjectMemoryBackend:
     hugetlbsize: Size | None = None
     share: bool | None = None
     readonly: bool | None = None
+    reserve: bool | None = None
     pmem: bool | None = None
     align: Size | None = None
     prealloc: bool | None = None
@@ -97,6 +98,7 @@ class DeviceDimm(DeviceModel):
     addr: int | None = None
     label_size: Size | None = None
     uuid: UUID | None = None
+    unarmed: bool | None = None
 
 
 @attrs.frozen(kw_only=True)
@@ -108,6 +110,8 @@ class DeviceVirtioMem(DeviceVirtio):
     memaddr: int | None = None
     requested_size: Size | None = None
     block_size: Size | None = None
+    prealloc: bool | None = None
+    dynamic_memslots: bool | None = None
 
     @property
     def stem(self) -> str:

@@ -54,7 +54,8 @@ class NetdevUser(Netdev):
     host: str | None = None
     dhcpstart: str | None = None
     dns: str | None = None
-    ipv6_net: str | None = attrs.field(default=None, metadata={"qemu": "ipv6-net"})
+    ipv6_prefix: str | None = None
+    ipv6_prefixlen: int | None = None
     restrict: bool | None = None
     hostfwd: tuple[str, ...] = attrs.field(default=(), metadata=NOT_A_PROPERTY)
 

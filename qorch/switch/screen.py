@@ -96,6 +96,8 @@ class DeviceSound(DeviceModel):
     """`-device AC97` and the others; HDA controllers leave the back end to their codecs."""
 
     audiodev: str | None = None
+    multi: bool | None = None
+    streams: int | None = None
 
 
 @attrs.frozen(kw_only=True)

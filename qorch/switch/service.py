@@ -109,3 +109,5 @@ class DeviceIommu(DeviceModel):
     device_iotlb: bool | None = None
     aw_bits: int | None = None
     xtsup: bool | None = None
+    pt: bool | None = None
+    dma_translation: bool | None = None

@@ -43,7 +43,7 @@ def check(text):
             "raw images have no backing file",
         ),
         (
-            'disk = [{ size = "1GiB", serial = "123456789012345678901" }]',
+            'disk = [{ size = "1GiB", serial = "1234567890123456789012345678901234567" }]',
             ".disk[0].serial",
             "1 to 20 characters",
         ),

@@ -24,7 +24,11 @@ def refuse(text):
         ("path = 'a.raw', bus = 'ide', iothread = 'x'", ".iothread", "there is no iothread 'x'"),
         ("path = 'a.raw', iothread = 'x'", ".iothread", "there is no iothread 'x'"),
         ("path = 'a.raw', vendor = 'x'", ".vendor", "a disk on virtio has none"),
-        ("path = 'a.raw', serial = '123456789012345678901'", ".serial", "is not 1 to 20"),
+        (
+            "path = 'a.raw', serial = '1234567890123456789012345678901234567'",
+            ".serial",
+            "is not 1 to 36",
+        ),
         ("path = 'a.raw', bus = 'scsi', wwn = '12'", ".wwn", "16 hexadecimal digits"),
         ("path = 'a.raw', aio = 'native', cache = 'writeback'", ".aio", "bypasses the host"),
         ("path = 'a.raw', passphrase_file = 's'", ".passphrase_file", "raw images are not"),

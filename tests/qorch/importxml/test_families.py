@@ -1,9 +1,11 @@
 """A table: what stands in a domain, and what stands in the vm.toml for it."""
 
+import re
 import tomllib
 
 import pytest
 
+from qorch.errors import InputError
 from qorch.importxml import import_xml, render
 
 DEVICES = {  # words inside <devices>: lines of [vm.a]
@@ -37,7 +39,7 @@ DEVICES = {  # words inside <devices>: lines of [vm.a]
         disk = [{ url = "iscsi://h:3260/iqn.2013-07.com.example:t/2" }]""",
     """<disk type='network'><source protocol='https' name='a/b.iso'><host name='h'/></source>
        <target dev='vda'/></disk>""": """
-        disk = [{ url = "https://h/a/b.iso" }]""",
+        disk = [{ url = "https://h:443/a/b.iso" }]""",
     """<disk><driver type='qcow2'/><source file='/top'/><target dev='vda'/>
        <backingStore type='file'><format type='qcow2'/><source file='/mid'/>
        <backingStore type='block'><format type='raw'/><source dev='/dev/base'/><backingStore/>
@@ -64,7 +66,34 @@ DEVICES = {  # words inside <devices>: lines of [vm.a]
     """<disk><source file='/a'><encryption format='luks'><secret type='passphrase' uuid='u'/>
        </encryption></source><target dev='vda'/></disk>""": """
         disk = [{ path = "/a", passphrase_file = "u.passphrase" }]""",
+    """<disk><driver type='raw'/><source file='/a'><encryption format='luks'>
+       <secret type='passphrase' uuid='u'/></encryption></source><target dev='vda'/></disk>""": """
+        disk = [{ path = "/a", format = "luks", passphrase_file = "u.passphrase" }]""",
+    "<disk><source file='/a'/><target dev='vda'/><shareable/></disk>": """
+        disk = [{ path = "/a", shareable = true, cache = "none" }]""",
+    """<disk><driver cache='writeback'/><source file='/a'/><target dev='vda'/><shareable/>
+       </disk>""": """
+        disk = [{ path = "/a", shareable = true, cache = "writeback" }]""",
+    """<disk type='dir' device='floppy'><driver type='fat'/><source dir='/d'/>
+       <target dev='fda'/><readonly/></disk>""": """
+        disk = [{ url = "vvfat:///d?floppy=on", bus = "floppy", read_only = true }]""",
+    """<disk type='nvme'><source type='pci' managed='yes' namespace='2'>
+       <address domain='0x0000' bus='0x01' slot='0x00' function='0x0'/></source>
+       <target dev='vda'/></disk>""": """
+        disk = [{ url = "nvme://0000:01:00.0/2" }]""",
+    """<disk type='network'><source protocol='rbd' name='p/n/i'><host name='m' port='1'/>
+       <snapshot name='s'/><config file='/c'/></source><target dev='vda'/></disk>""": """
+        disk = [{ url = 'rbd:p/n/i@s:mon_host=m\\:1:conf=/c' }]""",
+    """<disk type='network'><source protocol='ssh' name='a.img'><host name='h'/></source>
+       <target dev='vda'/></disk>""": """
+        disk = [{ url = "ssh://h:22/~/a.img" }]""",
+    """<disk type='network'><source protocol='iscsi' name='iqn.a:t/2'><host name='h'/></source>
+       <target dev='vda'/></disk>""": """
+        disk = [{ url = "iscsi://h:3260/iqn.a:t/2" }]""",
     # -- controllers
+    """<controller type='pci' index='0' model='pci-root'><pcihole64 unit='GiB'>1</pcihole64>
+       </controller>""": """
+        features = { globals = { "i440FX-pcihost.pci-hole64-size" = "1048576K" } }""",
     "<controller type='usb' model='none'/>": "controller = ''",
     "<controller type='usb' model='qemu-xhci' ports='8'/>": """
         controller = [{ model = "qemu-xhci", id = "usb", properties = { p2 = 8, p3 = 8 } }]""",
@@ -231,7 +260,37 @@ DEVICES = {  # words inside <devices>: lines of [vm.a]
         controller = [{ model = "virtio-serial", id = "virtio-serial1" }]
         channel = [{ name = "n", backend = { type = "pty" }, address = {
           bus = "virtio-serial1.0", port = "3" } }]""",
+    """<redirdev type='tcp'><source mode='connect' host='h' service='4'/></redirdev>
+       <redirfilter><usbdev class='0x08' vendor='0x1234' product='0xbeef' version='2.56'
+       allow='yes'/><usbdev allow='no'/></redirfilter>""": """
+        usb_redir = [{ filter = "0x08:0x1234:0xBEEF:0x0256:1|-1:-1:-1:-1:0" }]""",
+    """<tpm model='tpm-crb'><backend type='external'><source type='unix' mode='connect'
+       path='/s'/></backend></tpm>""": """
+        tpm = { model = "tpm-crb", socket = "/s" }""",
+    """<iommu model='amd'><driver passthrough='on' xtsup='on'/></iommu>""": """
+        iommu = { model = "amd-iommu", passthrough = true, xtsup = true }""",
+    """<iommu model='intel'><driver dma_translation='off'/></iommu>""": """
+        iommu = { dma_translation = false }""",
+    "<sound model='usb' multichannel='yes'/><sound model='virtio' streams='3'/>": """
+        sound = [{ model = "usb-audio", multi = true }, { model = "virtio-sound", streams = 3 }]""",
+    """<channel type='unix'><source mode='bind' path='/s'/>
+       <target type='guestfwd' address='10.0.2.1' port='4600'/></channel>""": """
+        qemu_args = ["-chardev", "socket,id=guestfwd0,path=/s,server=on,wait=off", "-netdev",
+          "user,id=guestfwd0,guestfwd=tcp:10.0.2.1:4600-chardev:guestfwd0"]""",
+    """<hostdev type='mdev' model='vfio-pci'><source>
+       <address uuid='53764d0e-85a0-42b4-af5c-2046b460b1dc'/></source></hostdev>""": """
+        hostdev = [{ type = "mdev", display = false }]""",
+    """<memory model='nvdimm'><source><path>/n</path></source><target><size unit='MiB'>64</size>
+       <readonly/></target></memory>""": """
+        memory.device = [{ model = "nvdimm", unarmed = true, backend = { prealloc = true } }]""",
+    """<memory model='virtio-mem'><target dynamicMemslots='yes'><size unit='MiB'>64</size></target>
+       </memory>""": """
+        memory.device = [{ model = "virtio-mem", dynamic_memslots = true }]""",
+    """<memory model='dimm' access='private' discard='yes'><target><size unit='MiB'>64</size>
+       </target></memory>""": """
+        memory.device = [{ backend = { type = "file", shared = false, discard = true } }]""",
 }
+
 DOMAINS = {  # words inside <domain>: lines of [vm.a]
     "<memory unit='MB'>1000</memory>": 'memory = "954MiB"',
     "<memory unit='GiB'>1</memory><maxMemory slots='4' unit='GiB'>8</maxMemory>": """
@@ -324,6 +383,19 @@ DOMAINS = {  # words inside <domain>: lines of [vm.a]
        <interface type='user'/></devices>""": """
         disk = [{ path = "/b", bootindex = 2 }, { path = "/a" }]
         nic = [{ bootindex = 1 }]""",
+    """<vcpu>4</vcpu><cpu><numa><cell id='0' cpus='1' memory='64' unit='MiB'/>
+       <cell id='1' cpus='0' memory='64' unit='MiB'/></numa></cpu>""": """
+        numa = [{ cpus = "1-3", memory = "64MiB" }, { cpus = "0", memory = "64MiB" }]""",
+    """<os><type machine='pc-i440fx-5.0'>hvm</type></os><memoryBacking>
+       <allocation mode='immediate'/></memoryBacking><cpu><numa>
+       <cell cpus='0' memory='64' unit='MiB'/></numa></cpu>""": """
+        memory = { size = "64MiB", prealloc = true }
+        numa = [{ memory = "64MiB", backend = "" }]""",
+    "<os firmware='bios'/>": """firmware = { code = "/usr/share/seabios/bios-256k.bin" }""",
+    "<os><acpi><table type='msdm'>/m</table></acpi><shim>/s</shim></os>": """
+        qemu_args = ["-shim", "/s", "-acpitable", "sig=MSDM,file=/m"]""",
+    "<defaultiothread thread_pool_min='2' thread_pool_max='9'/>": """
+        qemu_args = ["-object", "main-loop,id=main-loop,thread-pool-min=2,thread-pool-max=9"]""",
 }
 
 
@@ -332,7 +404,9 @@ UNASKED = {"model": "piix3-usb-uhci", "id": "usb"}  # every PC of libvirt's has 
 
 def import_machine(inside):
     """The vm.toml's table of a KVM domain with these words, and the notes."""
-    imported = import_xml(f"<domain type='kvm'><name>a</name>{inside}</domain>")
+    own = re.search(r"<memory( unit='\w+')?>", inside)
+    memory = "" if own else "<memory unit='MiB'>4096</memory>"
+    imported = import_xml(f"<domain type='kvm'><name>a</name>{memory}{inside}</domain>")
     machine = tomllib.loads(render(imported))["vm"]["a"]
     if len(machine.get("controller", ())) > 1 and UNASKED in machine["controller"]:
         machine["controller"].remove(UNASKED)
@@ -391,7 +465,7 @@ def test_what_is_no_device(inside, lines):
     "inside",
     [
         "<devices><interface type='internal'/></devices>",
-        "<devices><disk type='dir'><source dir='/d'/><target dev='vda'/></disk></devices>",
+        "<devices><disk type='vhostvdpa'><source dev='/d'/><target dev='vda'/></disk></devices>",
         "<devices><controller type='xenbus'/></devices>",
         "<devices><video><model type='gop'/></video></devices>",
         "<devices><graphics type='rdp'/></devices>",
@@ -401,7 +475,6 @@ def test_what_is_no_device(inside, lines):
         "<cputune><shares>2</shares></cputune>",
         "<launchSecurity type='sev'/>",
         "<features><gic version='3'/></features>",
-        "<memory unit='parsec'>1</memory>",
         "<vcpu>many</vcpu>",
         "<uuid>me</uuid>",
         "<on_crash>restart</on_crash>",
@@ -432,3 +505,29 @@ def test_flags_are_those_libvirt_takes(model, feature, flags):
     """Optional flags are the maker's, removed ones off, renamed ones under QEMU's name."""
     found, _ = import_machine(f"<cpu><model>{model}</model>{feature}</cpu>")
     assert found["cpu"]["flags"] == flags
+
+
+def test_a_guest_of_32_bits_has_a_cpu_of_its_own():
+    """It is qemu32, as with libvirt, on the same QEMU."""
+    found, notes = import_machine("<os><type arch='i686'>hvm</type></os>")
+    assert found["cpu"]["model"] == "qemu32"
+    assert len(notes) == 1
+
+
+@pytest.mark.parametrize(
+    "memory",
+    ["", "<memory unit='parsec'>1</memory>", "<memory>0</memory>", "<memory>much</memory>"],
+)
+def test_a_machine_without_memory_is_refused(memory):
+    """There is no amount of memory that would do for all."""
+    with pytest.raises(InputError, match="memory"):
+        import_xml(f"<domain type='kvm'><name>a</name>{memory}</domain>")
+
+
+def test_name_spaces_are_called_by_their_names():
+    """What is left out of libvirt's own name spaces is named as it is written."""
+    space = "http://libvirt.org/schemas/domain/qemu/1.0"
+    _, notes = import_machine(
+        f"<qemu:commandline xmlns:qemu='{space}'><qemu:env name='A' value='1'/></qemu:commandline>"
+    )
+    assert [note.path for note in notes] == ["qemu:commandline/qemu:env"]

@@ -49,7 +49,8 @@ def test_machines_that_are_no_pcs_are_refused(text, message):
 
 def test_what_nobody_read_is_named():
     """Elements, attributes and texts that are not understood are told by their paths."""
-    imported = import_xml("""<domain type="kvm" colour="red"><name>a</name><wheel/>
+    imported = import_xml("""<domain type="kvm" colour="red"><name>a</name>
+      <memory>1024</memory><wheel/>
       <features>words<acpi strange="yes"/></features>
       <devices><disk type="file"><source file="/a"/><target dev="vda" gear="3"/></disk></devices>
       </domain>""")
@@ -61,7 +62,9 @@ def test_what_nobody_read_is_named():
 
 def test_whatever_is_said_of_it_is_in_the_document_too():
     """The comments of a document name all that its import named."""
-    imported = import_xml('<domain type="kvm"><name>A B</name><wheel>\n</wheel></domain>')
+    imported = import_xml(
+        '<domain type="kvm"><name>A B</name><memory>1024</memory><wheel>\n</wheel></domain>'
+    )
     text = render(imported)
     assert all(f"# - {note}" in text for note in imported.notes)
     assert len(imported.notes) == 2
@@ -189,7 +192,9 @@ def test_no_document_is_a_crash(around, devices):
     """Any well-formed domain becomes a document, or is refused as wrong input."""
     inside = "".join(around) + f"<devices>{''.join(devices)}</devices>"
     try:
-        imported = import_xml(f'<domain type="kvm"><name>a</name>{inside}</domain>')
+        imported = import_xml(
+            f'<domain type="kvm"><name>a</name><memory>4096</memory>{inside}</domain>'
+        )
     except InputError:
         return
     render(imported)
