@@ -45,7 +45,7 @@ def check(text):
         (
             'disk = [{ size = "1GiB", serial = "1234567890123456789012345678901234567" }]',
             ".disk[0].serial",
-            "1 to 20 characters",
+            "1 to 36 characters",
         ),
     ],
 )
