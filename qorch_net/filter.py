@@ -20,6 +20,7 @@ from qorch_net.forwarding import (
     switch_on,
 )
 from qorch_net.listeners import describe, find_listeners
+from qorch_net.netlink.forwards import find_foreign_forwards
 from qorch_net.netlink.nft import (
     Ours,
     are_guards_sound,
@@ -50,7 +51,7 @@ def ensure_rules(plan: NetworkPlan, report: Report, undo: Undo) -> None:
         new = Ours(table=_plan_table(plan, ruleset), guards=_plan_guards(plan, old))
         if new.guards == old.guards and _is_like(new.table, old.table):
             return
-        _check_ports(plan, old.table)
+        _check_ports(plan, old.table, nft)
         gone = find_guards(plan.owner, old.guards - new.guards)
         before = attrs.evolve(old, guards=gone | old.guards)
         report("rules")
@@ -137,7 +138,7 @@ def _adopt(ruleset: Ruleset, notes: frozenset[str]) -> Table:
     return attrs.evolve(table, notes=table.notes | ruleset.notes | notes)
 
 
-def _check_ports(plan: NetworkPlan, table: Table | None) -> None:
+def _check_ports(plan: NetworkPlan, table: Table | None, nft: Any) -> None:
     """Raise NetError if a port that is not forwarded yet would be taken from somebody."""
     there = {rule.comment for rule in table.rules} if table else set()
     fresh = {
@@ -145,14 +146,25 @@ def _check_ports(plan: NetworkPlan, table: Table | None) -> None:
         for forward, rule, step in find_port_rules(plan)
         if rule.comment not in there
     }
-    for listener in find_listeners({(transport, port) for transport, port, _ in fresh}):
-        for transport, port, address in fresh:
-            if (transport, port) == (listener.transport, listener.port) and listener.takes(address):
-                raise NetError(
-                    f"port {port}/{transport.value} of the host, which network {plan.name} is to"
-                    f" forward, is taken: {describe(listener)}",
-                    "choose another host_port, or an address that nobody listens on",
-                )
+    if not fresh:
+        return
+    listeners = find_listeners({(transport, port) for transport, port, _ in fresh})
+    forwards = find_foreign_forwards(plan.owner, nft)
+    for transport, port, address in sorted(fresh, key=str):
+        found = [
+            *(
+                describe(x)
+                for x in listeners
+                if (transport, port) == (x.transport, x.port) and x.takes(address)
+            ),
+            *(f"{x} forwards it" for x in forwards if x.takes(transport, port, address)),
+        ]
+        if found:
+            raise NetError(
+                f"port {port}/{transport.value} of the host, which network {plan.name} is to"
+                f" forward, is taken: {found[0]}",
+                "choose another host_port, or an address that nobody listens on",
+            )
 
 
 def _plan_guards(plan: NetworkPlan, old: Ours) -> frozenset[GuardChain]:

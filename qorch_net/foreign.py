@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from qorch_net.plan import Mode
+from qorch_net.plan import IpAddress, Mode, Transport
+from qorch_net.rules import TABLE_PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -62,6 +63,33 @@ class Blocker:
     def __str__(self) -> str:
         what = "guests' packets" if self.chain.hook == "forward" else "guests' DHCP and DNS"
         return f"{self.chain} stops the {what} on {self.bridge}"
+
+
+@attrs.frozen(kw_only=True)
+class ForeignForward:
+    """Ports of this host that a rule of others leads elsewhere. `address` None: any of the host's.
+
+    `subject`: the network, where it is another qorch's.
+    """
+
+    family: str
+    table: str
+    chain: str
+    subject: str = ""
+    transport: Transport
+    first: int
+    last: int
+    address: IpAddress | None = None
+
+    def __str__(self) -> str:
+        if self.subject:
+            return f"network {self.subject} of qorch {self.table.removeprefix(TABLE_PREFIX)}"
+        return f"table {self.family} {self.table}, chain {self.chain}"
+
+    def takes(self, transport: Transport, port: int, address: IpAddress | None) -> bool:
+        """Whether it takes packets for this port of this address; None: of some address."""
+        here = None in {self.address, address} or self.address == address
+        return here and transport is self.transport and self.first <= port <= self.last
 
 
 def make_blockers(

@@ -14,16 +14,24 @@ from pyroute2.netlink.nfnetlink.nftsocket import (
     NFT_MSG_GETRULE,
 )
 
-from qorch_net.attributes import get_text, split_attributes
+from qorch_net.attributes import split_attributes
 from qorch_net.foreign import ForeignChain, Kind
-from qorch_net.netlink.nft import EXPRESSIONS, dump, get_hook, get_place, get_policy, open_nft
+from qorch_net.netlink.nft import (
+    EXPRESSIONS,
+    FAMILIES,
+    dump,
+    get_hook,
+    get_place,
+    get_policy,
+    open_nft,
+    parse_expressions,
+)
 from qorch_net.netlink.raw import RawNft
 from qorch_net.rules import TABLE_PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_FAMILIES: Final = {1: "inet", 2: "ip", 10: "ip6"}
 _HOOKS: Final = ("input", "forward")
 _DROP: Final = 0  # NF_DROP
 _ACCEPT: Final = 1
@@ -54,7 +62,7 @@ def find_foreign_chains() -> tuple[ForeignChain, ...]:
 
 def _is_foreign(chain: Any) -> bool:
     family, table, _ = get_place(chain)
-    return family in _FAMILIES and not table.startswith(TABLE_PREFIX)
+    return family in FAMILIES and not table.startswith(TABLE_PREFIX)
 
 
 def _judge(chain: Any, chains: list[Any], rules: list[Any]) -> ForeignChain | None:
@@ -70,7 +78,7 @@ def _judge(chain: Any, chains: list[Any], rules: list[Any]) -> ForeignChain | No
     others = {get_place(x)[2] for x in chains if get_place(x)[:2] == (family, table)}
     return ForeignChain(
         kind=_find_kind(table, name, others),
-        family=_FAMILIES[family],
+        family=FAMILIES[family],
         table=table,
         name=name,
         hook=get_hook(chain),
@@ -127,10 +135,3 @@ def _get_verdict(data: bytes) -> tuple[int | None, str]:
     code, chain = verdict.get(1, b""), verdict.get(2, b"").rstrip(b"\0")
     number = struct.unpack(">i", code)[0] if len(code) == 4 else None
     return number, chain.decode(errors="replace")
-
-
-def parse_expressions(expressions: bytes) -> Iterator[tuple[str, bytes]]:
-    """The names and data of a rule's expressions."""
-    for _, element in split_attributes(expressions):
-        parts = dict(split_attributes(element))
-        yield get_text(parts.get(1, b"")) or "", parts.get(2, b"")

@@ -26,6 +26,7 @@ from pyroute2.netlink.nfnetlink.nftsocket import (
     NFTSocket,
 )
 
+from qorch_net.attributes import get_text, split_attributes
 from qorch_net.errors import NetError
 from qorch_net.netlink.nft_messages import (
     DISPATCH,
@@ -60,6 +61,7 @@ from qorch_net.rules import (
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
+FAMILIES: Final = {1: "inet", 2: "ip", 10: "ip6"}  # NFPROTO_*
 # linux/netfilter/nf_tables.h: NFTA_*
 _NAME_OF_TABLE: Final = 1
 _TABLE_OF_CHAIN, _NAME_OF_CHAIN, _HOOK, _POLICY, _TYPE = 1, 3, 4, 5, 7
@@ -274,7 +276,7 @@ def _find_rules(nft: Any, family: int, table: str) -> tuple[KernelRule, ...]:
     return tuple(
         KernelRule(
             chain=message.get_text(_CHAIN_OF_RULE),
-            comment=_get_comment(message.get_bytes(_USERDATA) or b""),
+            comment=get_comment(message),
             expressions=message.get_bytes(EXPRESSIONS) or b"",
         )
         for message in dump(nft, request, NFT_MSG_GETRULE, family)
@@ -337,6 +339,15 @@ def _is_router(chain: Any) -> bool:
     return get_hook(chain) == "forward" or (get_hook(chain) == "postrouting" and nat)
 
 
-def _get_comment(userdata: bytes) -> str:
+def get_comment(rule: Any) -> str:
+    """What a rule is called."""
     # Type 0 (NFTNL_UDATA_RULE_COMMENT), length, text, NUL: libnftnl/udata.h.
+    userdata = rule.get_bytes(_USERDATA) or b""
     return userdata[2:].rstrip(b"\0").decode(errors="replace") if userdata[:1] == b"\0" else ""
+
+
+def parse_expressions(expressions: bytes) -> Iterator[tuple[str, bytes]]:
+    """The names and data of a rule's expressions."""
+    for _, element in split_attributes(expressions):
+        parts = dict(split_attributes(element))
+        yield get_text(parts.get(1, b"")) or "", parts.get(2, b"")

@@ -3,7 +3,7 @@
 import os
 import socket
 import subprocess
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Interface
 
 import attrs
 import pytest
@@ -11,8 +11,8 @@ import pytest
 from qorch_net.errors import NetError
 from qorch_net.netlink.links import open_links
 from qorch_net.netlink.messages import make_simple, pick_index
-from qorch_net.network import ensure_network
-from qorch_net.plan import DhcpOption, PortForward
+from qorch_net.network import ensure_network, remove_network
+from qorch_net.plan import DhcpOption, PortForward, Transport
 
 pytestmark = pytest.mark.live
 
@@ -167,3 +167,40 @@ def test_kernel_that_lacks_a_kind_of_interface_has_a_hint(lab):
         links.create(index, "x0", wanted, "cannot make x0")
     assert "8021q" in (caught.value.hint or "")
     assert lab.look() == before
+
+
+THEIRS = """
+iptables -t nat -A PREROUTING -p tcp --dport 8080 -j DNAT --to-destination 10.0.0.1:80
+nft add table inet x
+nft 'add chain inet x nat { type nat hook prerouting priority -100; }'
+nft add rule inet x nat ip daddr 10.1.1.1 tcp dport 90-95 dnat ip to 10.0.0.1:80
+nft add rule inet x nat udp dport 99 redirect to :80
+nft add rule inet x nat tcp dport 8081 counter accept
+"""
+
+
+def test_port_that_others_forward_is_refused(lab, tools):
+    """By a rule of another qorch, of iptables or of nftables: whose it is, and nothing done."""
+
+    def plan(port, **changes):
+        forward = PortForward(**{"host_port": port, "port": 80, "name": "web", **changes})
+        return lab.make_plan(forwards=(forward,))
+
+    other = attrs.evolve(plan(8000, count=2), name="dmz", bridge="dmz0", owner="feedf00d")
+    other = attrs.evolve(other, gateway=IPv4Interface("192.168.140.1/24"), dhcp=None, leases=())
+    forward = PortForward(host_port=8000, port=80, ip=IPv4Address("192.168.140.9"), count=2)
+    ensure_network(attrs.evolve(other, forwards=(forward,)), run_dir=lab.run_dir)
+    tools.run("sh", "-ec", THEIRS)
+    for taken, who in (
+        (plan(8001), r"port 8001/tcp .* network dmz of qorch feedf00d forwards it"),
+        (plan(8080), "port 8080/tcp .* table ip nat, chain PREROUTING forwards it"),
+        (plan(94), "port 94/tcp .* table inet x, chain nat forwards it"),
+        (plan(99, proto=Transport.UDP), "port 99/udp .* table inet x, chain nat forwards it"),
+    ):
+        refuse(lab, taken, who)
+    free = (plan(94, address=IPv4Address("10.1.1.2")), plan(99), plan(8081), plan(8002))
+    for each in free:
+        lab.ensure(each)
+    lab.remove()
+    remove_network("dmz", owner="feedf00d", run_dir=lab.run_dir)
+    tools.run("nft", "flush", "ruleset")
