@@ -8,7 +8,7 @@ there is what is wanted, and a chain is never changed, only replaced.
 from __future__ import annotations
 
 import hashlib
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv6Address, IPv6Network
 from typing import TYPE_CHECKING, Final
 
 import attrs
@@ -29,7 +29,7 @@ from qorch_net.rules.match import (
 from qorch_net.rules.table import Chain, Rule, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from qorch_net.plan import Guard, NetworkPlan
     from qorch_net.rules.table import KernelRule
@@ -39,6 +39,7 @@ GUARDS: Final = "guards"
 GUARD_CHAIN: Final = Chain(name="prerouting", type="filter", hook="prerouting", priority=-310)
 _PREFIX: Final = "guard"
 _NOWHERE, _NOWHERE6 = IPv4Address("0.0.0.0"), IPv6Address("::")  # noqa: S104 - DHCP, DAD
+_LINK_LOCAL: Final = IPv6Network("fe80::/64")
 _DHCP_SERVER, _DHCP6_SERVER = 67, 547
 _FAMILIES: Final = (EtherType.IP, EtherType.ARP, EtherType.IP6, EtherType.RARP)
 
@@ -58,15 +59,37 @@ class GuardChain:
         return f"{_PREFIX}/{self.network}/{self.tap}/{self.digest}"
 
 
+@attrs.frozen(kw_only=True)
+class Slaac:
+    """What the guests of a network with router advertisements may give themselves.
+
+    An address says nothing of whose it is: its lower half may come from the MAC address, from a
+    secret (RFC 7217) or from nowhere (RFC 8981). So any will do that is nobody's: neither the
+    gateway's nor planned for another guest.
+    """
+
+    prefix: IPv6Network
+    taken: Mapping[IPv6Address, str]  # by the MAC address of whose they are
+
+    @classmethod
+    def from_network(cls, plan: NetworkPlan) -> Slaac | None:
+        """None where guests are not told the prefix."""
+        if plan.gateway6 is None or not plan.ra:
+            return None
+        planned = {lease.ip6: lease.mac for lease in plan.leases if lease.ip6}
+        own = dict.fromkeys((plan.gateway6.ip, make_link_local(plan.mac)), plan.mac)
+        return cls(prefix=plan.gateway6.network, taken=planned | own)
+
+
 def make_guards(plan: NetworkPlan) -> tuple[GuardChain, ...]:
     """Make the chains of a network's guarded taps."""
-    prefix = plan.subnet6.network_address if plan.subnet6 and plan.ra else None
+    slaac = Slaac.from_network(plan)
     chains = []
     for guard in plan.guards:
-        text = "\n".join(map(str, _make_rules("", guard, prefix)))
+        text = "\n".join(map(str, _make_rules("", guard, slaac)))
         digest = hashlib.sha256(text.encode()).hexdigest()[:8]
         chain = GuardChain(network=plan.name, tap=guard.tap, digest=digest)
-        rules = tuple(_make_rules(chain.name, guard, prefix))
+        rules = tuple(_make_rules(chain.name, guard, slaac))
         chains.append(attrs.evolve(chain, rules=rules))
     return tuple(chains)
 
@@ -81,20 +104,15 @@ def find_guard(chain: str) -> GuardChain | None:
 
 def make_link_local(mac: str) -> IPv6Address:
     """Make the link-local address that comes from a MAC address (RFC 4291, appendix A)."""
-    return _make_eui64(IPv6Address("fe80::"), mac)
-
-
-def _make_eui64(prefix: IPv6Address, mac: str) -> IPv6Address:
     octets = bytes.fromhex(mac.replace(":", ""))
     identifier = bytes([octets[0] ^ 2, *octets[1:3], 0xFF, 0xFE, *octets[3:]])
-    return IPv6Address(prefix.packed[:8] + identifier)
+    return IPv6Address(_LINK_LOCAL.network_address.packed[:8] + identifier)
 
 
-def _make_rules(chain: str, guard: Guard, prefix: IPv6Address | None) -> Iterator[Rule]:
+def _make_rules(chain: str, guard: Guard, slaac: Slaac | None) -> Iterator[Rule]:
     """Drop what is not the guest's own; what comes to the end of the chain passes.
 
-    A guest without planned addresses may choose them, but not its MAC address. With a `prefix` it
-    may also have the address that comes from it and the MAC address (SLAAC).
+    A guest without planned addresses may choose them, but not its MAC address.
     """
 
     def rule(*matches: Match, action: Verdict = Verdict.DROP) -> Rule:
@@ -111,7 +129,7 @@ def _make_rules(chain: str, guard: Guard, prefix: IPv6Address | None) -> Iterato
         yield rule(ethertype(EtherType.IP6), *icmpv6(kind))
     if guard.ips:
         yield from _ipv4_rules(chain, guard)
-        yield from _ipv6_rules(chain, guard, prefix)
+        yield from _ipv6_rules(chain, guard, slaac)
 
 
 def _ipv4_rules(chain: str, guard: Guard) -> Iterator[Rule]:
@@ -131,22 +149,27 @@ def _ipv4_rules(chain: str, guard: Guard) -> Iterator[Rule]:
     yield rule(ethertype(EtherType.IP), *(~saddr(ip) for ip in ips))
 
 
-def _ipv6_rules(chain: str, guard: Guard, prefix: IPv6Address | None) -> Iterator[Rule]:
+def _ipv6_rules(chain: str, guard: Guard, slaac: Slaac | None) -> Iterator[Rule]:
     def rule(*matches: Match, action: Verdict = Verdict.DROP) -> Rule:
-        return Rule(subject=guard.tap, chain=chain, matches=matches, action=action)
+        return Rule(
+            subject=guard.tap,
+            chain=chain,
+            matches=(ethertype(EtherType.IP6), *matches),
+            action=action,
+        )
 
-    own = [make_link_local(guard.mac)]
-    own += [_make_eui64(prefix, guard.mac)] if prefix else []
-    own += [ip for ip in guard.ips if isinstance(ip, IPv6Address)]
-    yield rule(
-        ethertype(EtherType.IP6),
-        *icmpv6(Icmpv6.NEIGHBOUR_ADVERTISEMENT),
-        *(~Match(Field.ND_TARGET, ip) for ip in own),
-    )
+    own: list[IPv6Address | IPv6Network] = [ip for ip in guard.ips if ip.version == 6]
+    own += [_LINK_LOCAL, slaac.prefix] if slaac else [make_link_local(guard.mac)]
+    advertised = icmpv6(Icmpv6.NEIGHBOUR_ADVERTISEMENT)
+    for ip, mac in slaac.taken.items() if slaac else ():
+        if mac != guard.mac:
+            yield rule(*advertised, Match(Field.ND_TARGET, ip))
+            yield rule(saddr(ip))
+    yield rule(*advertised, *(~Match(Field.ND_TARGET, ip) for ip in own))
     for kind in (
         Icmpv6.NEIGHBOUR_SOLICITATION,
         Icmpv6.ROUTER_SOLICITATION,
         Icmpv6.MLD2_REPORT,
     ):  # before it has an address of its own (RFC 4862, RFC 3810)
-        yield rule(ethertype(EtherType.IP6), saddr(_NOWHERE6), *icmpv6(kind), action=Verdict.ACCEPT)
-    yield rule(ethertype(EtherType.IP6), *(~saddr(ip) for ip in own))
+        yield rule(saddr(_NOWHERE6), *icmpv6(kind), action=Verdict.ACCEPT)
+    yield rule(*(~saddr(ip) for ip in own))

@@ -11,7 +11,7 @@ from net_guests import WEB, ask_dhcp, plug, settle
 
 from qorch_net.netlink.nft import find_ruleset
 from qorch_net.network import apply_rules
-from qorch_net.plan import Guard
+from qorch_net.plan import Guard, Lease
 from qorch_net.rules import make_link_local
 
 pytestmark = pytest.mark.live
@@ -20,6 +20,7 @@ IP, IP6 = IPv4Address("192.168.133.150"), IPv6Address("fd00:133::5")
 OTHER, OTHER6 = IPv4Address("192.168.133.77"), IPv6Address("fd00:133::77")
 ANY, ANY6 = IPv4Address("0.0.0.0"), IPv6Address("::")  # noqa: S104
 LL = make_link_local(WEB)
+PRIVATE, PRIVATE6 = IPv6Address("fe80::1234:5678:9abc:def0"), IPv6Address("fd00:133::9abc:1:2:3")
 BROADCAST = "ff:ff:ff:ff:ff:ff"
 ETH_P_ALL = 3
 UDP, ICMPV6 = 17, 58
@@ -71,9 +72,12 @@ GOOD = {
     "ipv6 link-local": ipv6(),
     "ipv6 planned": ipv6(IP6),
     "ipv6 slaac": ipv6(IPv6Address("fd00:133::5054:ff:fe00:1")),
+    "ipv6 private": ipv6(PRIVATE6),
+    "ipv6 private link-local": ipv6(PRIVATE),
     "dad": icmpv6(135, ANY6),
     "neighbour": icmpv6(136),
     "neighbour planned": icmpv6(136, IP6, IP6),
+    "neighbour private": icmpv6(136, PRIVATE, PRIVATE6),
     "router wanted": icmpv6(133),
     "rarp": frame(0x8035, bytes(28)),
 }
@@ -85,7 +89,8 @@ BAD = {
     "ipv4 nobody": udp(ANY),
     "dhcp server": udp(ports=(67, 68)),
     "ipv6": ipv6(OTHER6),
-    "ipv6 link-local": ipv6(make_link_local(DB)),
+    "ipv6 gateway": ipv6(IPv6Address("fd00:133::1")),
+    "ipv6 elsewhere": ipv6(IPv6Address("fd00:134::5")),
     "ipv6 nobody": ipv6(ANY6),
     "neighbour": icmpv6(136, target=OTHER6),
     "router": icmpv6(134),
@@ -129,7 +134,9 @@ def arrives(lab, guest, watcher, data):
 def make_guarded(lab, **changes):
     """A network whose guest `web` is guarded."""
     guard = Guard(tap="web", mac=WEB, ips=(IP, IP6))
+    lease = Lease(mac=DB, name="db", ip6=OTHER6)
     values = {"gateway6": IPv6Interface("fd00:133::1/64"), "ra": True, "guards": (guard,)}
+    values["leases"] = (*lab.make_plan().leases, lease)
     return lab.make_plan(**{**values, **changes})
 
 
@@ -174,7 +181,8 @@ def test_guard_without_planned_addresses(lab, tools):
         "ipv4",
         "ipv4 nobody",
         "ipv6",
-        "ipv6 link-local",
+        "ipv6 gateway",
+        "ipv6 elsewhere",
         "ipv6 nobody",
         "neighbour",
     }

@@ -15,6 +15,7 @@ from qorch_net.rules import (
     Verdict,
     find_guard,
     make_guards,
+    make_link_local,
     make_rules,
     make_table_name,
 )
@@ -135,10 +136,13 @@ def test_guard_of_a_tap(tools):
     ips = (IPv4Address("192.168.133.150"), IPv6Address("fd00:133::5"))
     guard = Guard(tap="tap0", mac="52:54:00:00:00:01", ips=ips)
     gateway6 = IPv6Interface("fd00:133::1/64")
-    (chain,) = make_guards(tools.make_plan(guards=(guard,), gateway6=gateway6, ra=True))
+    plan = tools.make_plan(guards=(guard,), gateway6=gateway6, ra=True)
+    (chain,) = make_guards(plan)
     assert chain.name == f"guard/lan/tap0/{chain.digest}"
     assert find_guard(chain.name) == chain
-    own = "fe80::5054:ff:fe00:1", "fd00:133:0:0:5054:ff:fe00:1", "fd00:133::5"
+    own = "fd00:133::5", "fe80::/64", "fd00:133::/64"
+    gateway = "fd00:133::1", str(make_link_local(plan.mac))
+    advertised = "meta protocol ip6 meta l4proto icmpv6 icmpv6 type neighbour_advertisement"
     assert [str(rule) for rule in chain.rules] == [
         "ether saddr != 52:54:00:00:00:01 drop",
         (
@@ -153,17 +157,30 @@ def test_guard_of_a_tap(tools):
         "meta protocol arp arp saddr ip != 192.168.133.150 arp saddr ip != 0.0.0.0 drop",
         "meta protocol ip ip saddr 0.0.0.0 meta l4proto udp th dport 67 accept",
         "meta protocol ip ip saddr != 192.168.133.150 drop",
-        (
-            "meta protocol ip6 meta l4proto icmpv6 icmpv6 type neighbour_advertisement"
-            + "".join(f" icmpv6 taddr != {IPv6Address(ip)}" for ip in own)
-            + " drop"
+        *(
+            rule
+            for ip in gateway
+            for rule in (
+                f"{advertised} icmpv6 taddr {ip} drop",
+                f"meta protocol ip6 ip6 saddr {ip} drop",
+            )
         ),
+        advertised + "".join(f" icmpv6 taddr != {ip}" for ip in own) + " drop",
         *(
             f"meta protocol ip6 ip6 saddr :: meta l4proto icmpv6 icmpv6 type {kind} accept"
             for kind in ("neighbour_solicitation", "router_solicitation", "mld2_report")
         ),
-        "meta protocol ip6" + "".join(f" ip6 saddr != {IPv6Address(ip)}" for ip in own) + " drop",
+        "meta protocol ip6" + "".join(f" ip6 saddr != {ip}" for ip in own) + " drop",
     ]
+
+
+def test_guard_without_router_advertisements(tools):
+    """Nobody tells guests to make themselves addresses: planned and own ones pass."""
+    guard = Guard(tap="tap0", mac="52:54:00:00:00:01", ips=(IPv6Address("fd00:133::5"),))
+    gateway6 = IPv6Interface("fd00:133::1/64")
+    (chain,) = make_guards(tools.make_plan(guards=(guard,), gateway6=gateway6))
+    own = "ip6 saddr != fd00:133::5 ip6 saddr != fe80::5054:ff:fe00:1"
+    assert str(chain.rules[-1]) == f"meta protocol ip6 {own} drop"
 
 
 def test_guard_without_addresses(tools):
