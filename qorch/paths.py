@@ -85,6 +85,10 @@ class StateDir(NamedTuple):
         """Where a machine's data and snapshots are; it outlives the machine, as they do."""
         return self.data / "images" / f"{name}.json"
 
+    def machine_variables(self, name: str, suffix: str) -> Path:
+        """A machine's UEFI variable store; it outlives the machine, as its disks do."""
+        return self.data / "images" / f"{name}.uefi-vars.{suffix}"
+
     def machine_memory(self, name: str) -> Path:
         """The directory of a machine's memory, one file for each snapshot that has it."""
         return self.data / "images" / f"{name}.memory"

@@ -87,6 +87,8 @@ def start_qemu(
         for disk in plan.disks:
             check_disk(disk, pools)
         data.mkdir(parents=True, exist_ok=True)
+        if plan.firmware.variables is not None:
+            state.machine_images(plan.name).parent.mkdir(parents=True, exist_ok=True)
         if plan.seed is not None:
             files = {name: text.encode() for name, text in plan.seed.files.items()}
             make_seed(plan.seed.path, files, report=report)

@@ -8,13 +8,14 @@ from pathlib import Path
 import attrs
 
 from qorch.plan import MachinePlan
+from qorch.plan.firmware import VARIABLES
 from qorch.switch import Switch
 from qorch.switch.base import Global
 from qorch.switch.blockdev import BlockdevFormat, BlockdevProtocol
 from qorch.switch.firmware import Bios
 from qorch_storage.plan import Backing, ImageFormat
 
-CODE, VARIABLES = "firmware", "firmware-vars"
+CODE = "firmware"
 
 
 @attrs.frozen
@@ -41,14 +42,19 @@ def make_firmware(plan: MachinePlan) -> Iterator[Switch]:
         yield Bios(path=Path(firmware.bios))
     if firmware.code is not None:
         yield from _nodes(CODE, firmware.code, read_only=firmware.code_read_only)
-    if firmware.variables is not None:
-        yield from _nodes(VARIABLES, firmware.variables)
+    below = None
+    for depth, image in reversed(tuple(enumerate(firmware.store))):
+        name = f"{VARIABLES}-base{depth}" if depth else VARIABLES
+        yield from _nodes(name, image, read_only=depth > 0, below=below)
+        below = name
     if firmware.secure:
         yield Global(name="cfi.pflash01.secure", value=True)
 
 
-def _nodes(name: str, image: Backing, *, read_only: bool = False) -> Iterator[Switch]:
-    """An image and what holds its bytes."""
+def _nodes(
+    name: str, image: Backing, *, read_only: bool = False, below: str | None = None
+) -> Iterator[Switch]:
+    """An image and what holds its bytes, over the node of the image that it builds on."""
     read = True if read_only else None
     yield BlockdevProtocol(
         node_name=f"{name}-file",
@@ -61,5 +67,6 @@ def _nodes(name: str, image: Backing, *, read_only: bool = False) -> Iterator[Sw
         driver=image.format.value,
         read_only=read,
         file=f"{name}-file",
+        backing=below,
         layered=image.format is ImageFormat.QCOW2,
     )

@@ -18,9 +18,11 @@ from typing import Any
 import attrs
 
 from qorch.errors import MachineError
+from qorch.plan.firmware import VARIABLES
 from qorch_storage.plan import Backing, ImageFormat
 
 _FORMATS = frozenset(ImageFormat)
+_VARIABLES_DEVICE = "/machine/system.flash1"  # hw/i386/pc_sysfw.c
 _MAX_NAME = 31  # BLOCK_NODE_NAME_MAX
 
 
@@ -108,7 +110,12 @@ class Graph:
 
 
 def find_disk_id(qdev: str) -> str | None:
-    """The disk of a device: `disk0` of `disk0-dev` or `/machine/peripheral/disk0-dev/…`."""
+    """The disk of a device: `disk0` of `disk0-dev` or `/machine/peripheral/disk0-dev/…`.
+
+    The second flash of a machine is where its firmware's variables are.
+    """
+    if qdev == _VARIABLES_DEVICE:
+        return VARIABLES
     for part in qdev.split("/"):
         if part.endswith("-dev"):
             return part.removesuffix("-dev")

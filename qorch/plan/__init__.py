@@ -11,7 +11,7 @@ from qorch.place import Place
 from qorch.plan.changes import Change, make_changes, make_removals
 from qorch.plan.controllers import ControllerPlan
 from qorch.plan.hostdevs import HostdevPlan, SmartcardPlan, UsbRedirPlan
-from qorch.plan.images import keep_disk, keep_images
+from qorch.plan.images import keep_disk, keep_images, keep_variables
 from qorch.plan.machine import plan_machine
 from qorch.plan.networks import is_up, plan_networks, same_network
 from qorch.plan.nics import Addresses
@@ -66,6 +66,7 @@ __all__ = [
     "is_up",
     "keep_disk",
     "keep_images",
+    "keep_variables",
     "make_changes",
     "make_plan",
     "make_removals",

@@ -13,22 +13,31 @@ from qorch.spec import FirmwareSpec, FirmwareType, MachineSpec
 from qorch.units import Name
 from qorch_storage.plan import Backing, ImageFormat, find_format
 
+VARIABLES = "firmware-vars"  # the variable store among a machine's images, and its node
+
 
 @attrs.frozen(kw_only=True)
 class FirmwarePlan:
     """What a machine starts with; nothing in it is QEMU's own BIOS.
 
     `code` and `variables` are flash, `bios` is a file for `-bios`. The variable store is made from
-    the template when the machine first starts.
+    the template when the machine first starts. Snapshots put images on top of it: `below` are
+    those that `variables` builds on, from the top down.
     """
 
     bios: Path | None = None
     code: Backing | None = None
     code_read_only: bool = True
     variables: Backing | None = None
+    below: tuple[Backing, ...] = ()
     template: Backing | None = None
     secure: bool = False
     smm: bool = False
+
+    @property
+    def store(self) -> tuple[Backing, ...]:
+        """The images of the variable store from the top down; none if there is no store."""
+        return (self.variables, *self.below) if self.variables is not None else ()
 
 
 def plan_firmware(
@@ -70,7 +79,7 @@ def _place_variables(name: Name, firmware: FirmwareSpec, facts: Facts) -> Backin
         known = firmware.vars_format or find_format(firmware.vars) or ImageFormat.RAW
         return Backing(path=firmware.vars, format=known)
     format_ = firmware.vars_format or ImageFormat.QCOW2
-    path = facts.state.machine_data(name) / f"uefi-vars.{format_.value}"
+    path = facts.state.machine_variables(name, format_.value)
     return Backing(path=path, format=format_)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import attrs
 
 from qorch.plan.disks import find_devices
+from qorch.plan.firmware import VARIABLES
 from qorch.plan.values import DiskImages, DiskPlan, MachinePlan
 
 
@@ -21,7 +22,17 @@ def keep_images(machine: MachinePlan, images: Iterable[DiskImages]) -> MachinePl
         item = known.get((disk.id, disk.path)) if disk.chain else None
         return keep_disk(disk, item) if item else disk
 
-    return attrs.evolve(machine, disks=tuple(keep(disk) for disk in machine.disks))
+    kept = attrs.evolve(machine, disks=tuple(keep(disk) for disk in machine.disks))
+    variables = machine.firmware.variables
+    item = known.get((VARIABLES, variables.path)) if variables is not None else None
+    return keep_variables(kept, item) if item else kept
+
+
+def keep_variables(machine: MachinePlan, images: DiskImages) -> MachinePlan:
+    """The machine with its UEFI variables where they are: no store is made."""
+    top, *below = images.chain
+    firmware = attrs.evolve(machine.firmware, variables=top, below=tuple(below), template=None)
+    return attrs.evolve(machine, firmware=firmware)
 
 
 def keep_disk(disk: DiskPlan, images: DiskImages) -> DiskPlan:

@@ -261,12 +261,14 @@ class Block:
         tell = from_thread("vm", name, report)
         await trio.to_thread.run_sync(remove_volumes, record.volumes, tell)
         files = [item.memory for item in record.snapshots if item.memory is not None]
+        files += [self._records.state.machine_variables(name, kind) for kind in ImageFormat]
         await trio.to_thread.run_sync(remove_files, files)
         self._records.write(name, type(record)())
         self._records.clear_journal(name)
 
     async def adopt(self, report: Report) -> None:
         """Go on with what a supervisor before us began: wait for what is short, not for jobs."""
+        await trio.to_thread.run_sync(self._records.remove_unfinished)
         async with trio.open_nursery() as nursery:
             for name in self._machines:
                 nursery.start_soon(self.space.look, name)

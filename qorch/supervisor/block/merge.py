@@ -42,7 +42,7 @@ async def tidy(work: Work, *, files: Sequence[Path] = ()) -> None:
 
 async def find_images(work: Work, disk: str) -> Images:
     """All images that a disk's data and snapshots lie in, as their headers have it."""
-    active = work.find_disk(disk).chain[0]
+    active = work.find_images(disk).chain[0]
     tops = {active.path: active}
     for snapshot in work.record.snapshots:
         if (image := snapshot.disks.get(disk)) is not None:

@@ -12,6 +12,7 @@ from qorch.paths import StateDir
 from qorch.plan import DiskImages
 from qorch.state import read_json, write_json
 from qorch.units import Name
+from qorch_storage.files import remove_temporaries
 
 
 @attrs.frozen
@@ -50,6 +51,10 @@ class Records:
     def clear_journal(self, name: str) -> None:
         """Say that it is done, or undone."""
         self._journal(name).unlink(missing_ok=True)
+
+    def remove_unfinished(self) -> None:
+        """Remove what somebody who died was making here. Blocking."""
+        remove_temporaries(self._directory)
 
     @property
     def _directory(self) -> Path:

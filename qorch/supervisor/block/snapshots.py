@@ -100,7 +100,7 @@ async def _plan_overlays(
     current = await find_tops(work)
     changes, volumes = [], []
     for id_, base in bases.items():
-        pool, name = work.next_volume(work.find_disk(id_))
+        pool, name = work.next_volume(work.find_images(id_))
         plan = VolumePlan(
             pool=pool.name,
             name=name,

@@ -23,7 +23,8 @@ from qorch.block.record import Journal, Record, Step
 from qorch.block.run import execute, find_graph, find_jobs
 from qorch.errors import MachineError, NotFoundError
 from qorch.machine import Machine
-from qorch.plan import DiskPlan, MachinePlan, keep_disk
+from qorch.plan import DiskPlan, MachinePlan, keep_disk, keep_variables
+from qorch.plan.firmware import VARIABLES
 from qorch.progress import Progress, Report
 from qorch.qmp import CommandError, Monitor
 from qorch.spec import Cache
@@ -73,8 +74,18 @@ class Work:
 
     @property
     def disks(self) -> tuple[DiskPlan, ...]:
-        """The disks that the guest can write to."""
-        return tuple(disk for disk in self.plan.disks if not disk.read_only and disk.chain)
+        """The disks that the guest can write to, and its UEFI variables, which are one, too."""
+        disks = (disk for disk in self.plan.disks if not disk.read_only and disk.chain)
+        return (*disks, *self._variables)
+
+    @property
+    def _variables(self) -> tuple[DiskPlan, ...]:
+        store = self.plan.firmware.store
+        return (DiskPlan(id=VARIABLES, chain=store),) if store else ()
+
+    def find_images(self, id_: str) -> DiskPlan:
+        """A disk, or the UEFI variables, by its id. Raises NotFoundError."""
+        return self._variables[0] if id_ == VARIABLES and self._variables else self.find_disk(id_)
 
     def find_disk(self, id_: str) -> DiskPlan:
         """A disk by its id. Raises NotFoundError."""
@@ -149,7 +160,7 @@ class Work:
         device = await self.in_thread(is_device, image.path)
         name = graph.free_name(disk)
         self.step(f"open {image.path.name}")
-        direct = self.find_disk(disk).cache in {Cache.NONE, Cache.DIRECTSYNC}
+        direct = self.find_images(disk).cache in {Cache.NONE, Cache.DIRECTSYNC}
         node = make_node(name, image, device=device, direct=direct)
         await self.execute(Command("blockdev-add", node))
         return name
@@ -172,7 +183,7 @@ class Work:
     async def put(self, tops: Mapping[str, Backing], record: Record) -> None:
         """Store where disks' data is now, in the record, the definition and for who adopts."""
         for id_, top in tops.items():
-            disk = self.find_disk(id_)
+            disk = self.find_images(id_)
             chain = await self.in_thread(read_chain, top)
             record = record.with_chain(id_, self.origin_of(disk), chain)
         self.step("write record")
@@ -206,7 +217,9 @@ class Work:
         disks = tuple(
             keep_disk(disk, known[disk.id]) if disk.id in known else disk for disk in plan.disks
         )
-        return attrs.evolve(plan, disks=disks)
+        variables = known.get(VARIABLES) if plan.firmware.store else None
+        with_disks = attrs.evolve(plan, disks=disks)
+        return keep_variables(with_disks, variables) if variables else with_disks
 
     def next_volume(self, disk: DiskPlan) -> tuple[PoolPlan, str]:
         """A pool of files and a free name there for one more image of a disk."""

@@ -52,10 +52,11 @@ def test_a_disk_is_known_by_its_device_and_its_images_by_their_paths():
 
 
 def test_names_that_lead_nowhere():
-    """What is no file has no path, and a device of somebody else's is no disk."""
+    """What is no file has no path; of what is not ours only the variables' flash is a disk."""
     assert find_path("nbd://host/x") is None
     assert find_path('json:{"driver": "nbd"}') is None
-    assert find_disk_id("/machine/system.flash1") is None
+    assert find_disk_id("/machine/system.flash0") is None
+    assert find_disk_id("/machine/system.flash1") == "firmware-vars"
 
 
 def test_limits_have_two_names():

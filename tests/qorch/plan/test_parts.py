@@ -181,7 +181,7 @@ def test_uefi_comes_from_the_descriptors():
     """Code as it is installed, variables in the machine's own directory."""
     firmware = plan_web("firmware = 'uefi'").firmware
     assert firmware.code.path == Path("/usr/share/OVMF/OVMF_CODE_4M.fd")
-    assert firmware.variables.path == Path("/golden/data/vm/web/uefi-vars.qcow2")
+    assert firmware.variables.path == Path("/golden/data/images/web.uefi-vars.qcow2")
     assert firmware.template.path == Path("/usr/share/OVMF/OVMF_VARS_4M.fd")
     assert not firmware.secure
     firmware = plan_web("firmware = { type = 'uefi', secure_boot = true }").firmware
