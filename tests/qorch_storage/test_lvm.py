@@ -315,7 +315,7 @@ def test_kill_at_each_step(plans, pools, content, pool, verb):
     import_image(pools, Source(path=content, format=RAW), Copy(pool=pool, name=ORIGIN))
     for step in STEPS[verb]:
         killed = run_elsewhere(plans, pool, verb, step)
-        assert killed.returncode == -signal.SIGKILL, killed.stderr
+        assert killed.status == -signal.SIGKILL
         names = [volume.name for volume in pools[pool].find_volumes() if volume.ours]
         assert names == ([] if step == "wipe logical volume" else [ORIGIN])
         pools[pool].remove_stale()
@@ -324,5 +324,5 @@ def test_kill_at_each_step(plans, pools, content, pool, verb):
             compare(content, pools.find_volume(pool, ORIGIN).path, RAW)
     if names:
         done = run_elsewhere(plans, pool, verb)
-        assert done.returncode == 0, done.stderr
-        assert done.stdout.splitlines() == STEPS[verb]
+        assert done.status == 0
+        assert done.steps == STEPS[verb]

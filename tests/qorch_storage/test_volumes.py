@@ -273,7 +273,7 @@ def test_check_and_repair(pools, qemu_img):
     assert check_volume(volume).clean
 
 
-@pytest.mark.parametrize("form", [RAW, ImageFormat.LUKS])
+@pytest.mark.parametrize("form", [RAW, pytest.param(ImageFormat.LUKS, marks=pytest.mark.slow)])
 def test_nothing_to_check(pools, tmp_path, form):
     """A format without records says so."""
     key = tmp_path / "key"

@@ -17,7 +17,7 @@ from fake_host import (
     with_address,
     without,
 )
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qorch.convert import make_converter
@@ -53,6 +53,7 @@ def define(*plans):
     )
 
 
+@settings(max_examples=12)  # of 24
 @given(st.permutations(["a", "b", "c", "d"]))
 def test_the_same_input_gives_the_same_plan(order):
     """Byte for byte, and in whatever order the host's facts were found."""
