@@ -9,7 +9,7 @@ bin=$root/.venv/bin
 packages="
 python3 python3-venv
 qemu-system-x86 qemu-utils dnsmasq-base
-iproute2 nftables iptables iputils-ping openssh-client util-linux procps
+iproute2 nftables iptables iputils-ping isc-dhcp-client openssh-client util-linux procps
 gcc binutils libc6-dev busybox-static
 mmdebstrap debian-archive-keyring e2fsprogs dosfstools mtools grub-common
 libarchive-tools

@@ -4,6 +4,7 @@ import socket
 import subprocess
 from contextlib import contextmanager
 from ipaddress import ip_interface
+from pathlib import Path
 
 WEB = "52:54:00:00:00:01"
 
@@ -30,6 +31,35 @@ def ask_dhcp(lab, guest, *options):
     with lab.inside(guest):
         output = subprocess.run(words, check=True, capture_output=True, text=True).stdout
     return dict(line.split("=", 1) for line in output.splitlines() if "=" in line)
+
+
+def ask_dhcp6(lab, tools, guest):
+    """Run a DHCPv6 client in the guest, give eth0 its address, which is returned."""
+    directory = lab.run_dir.parent
+    script = directory / "dhclient-script"
+    script.write_text(
+        "#!/bin/sh\n"
+        '[ "$reason" = BOUND6 ] || exit 0\n'
+        "ip addr add $new_ip6_address/128 dev $interface nodad\n"
+        "echo bound $new_ip6_address\n"
+    )
+    script.chmod(0o755)
+    files = ["-lf", str(directory / f"leases6.{guest}"), "-pf", str(directory / "pid6")]
+    words = ["dhclient", "-6", "-1", "-d", "-D", "LL", *files, "-sf", str(script), "eth0"]
+    with lab.inside(guest):
+        Path("/proc/sys/net/ipv6/conf/eth0/accept_dad").write_text("0")  # which takes a second
+        for state in ("down", "up"):
+            tools.run("ip", "link", "set", "eth0", state)
+        pipe = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        with subprocess.Popen(words, **pipe) as client:
+            said = []
+            for line in client.stdout:
+                said.append(line)
+                if line.startswith("bound "):
+                    break
+            client.terminate()
+    assert said[-1].startswith("bound "), "".join(said)
+    return said[-1].split()[1]
 
 
 @contextmanager

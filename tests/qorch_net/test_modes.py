@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 from net_guests import (
+    WEB,
     accept,
     add_ipv6_uplink,
     ask_dhcp,
+    ask_dhcp6,
     connect,
     listen,
     listen6,
@@ -18,7 +20,8 @@ from net_guests import (
     uplink,
 )
 
-from qorch_net.plan import Mode, PortForward, Transport
+from qorch_net.dnsmasq import find_leases
+from qorch_net.plan import Dhcp6Range, Lease, Mode, PortForward, Transport
 from qorch_net.rules import make_link_local
 
 pytestmark = pytest.mark.live
@@ -220,12 +223,35 @@ def test_nat66(lab, tools):
 
 
 def test_ipv6_only(lab, tools):
-    """A network may have no IPv4 at all."""
+    """A network may have no IPv4 at all; a guest asks by DHCPv6 for the address kept for it."""
+    gateway, planned = IPv6Interface("fd00:133::1/64"), IPv6Address("fd00:133::50")
     plan = lab.make_plan(
-        gateway=None, dhcp=None, leases=(), gateway6=IPv6Interface("fd00:133::1/64"), ra=True
+        gateway=None,
+        dhcp=None,
+        gateway6=gateway,
+        dhcp6=Dhcp6Range(start=gateway.ip + 0x100, end=gateway.ip + 0x1FF),
+        leases=(Lease(mac=WEB, ip6=planned, name="web"),),
+        ra=True,
     )
     lab.ensure(plan)
     assert Path("/proc/sys/net/ipv4/ip_forward").read_text() == "0\n"
+    web, db = plug(lab, tools, plan, "web"), plug(lab, tools, plan, "db", mac=DB)
+    assert ask_dhcp6(lab, tools, web) == str(planned)
+    other = IPv6Address(ask_dhcp6(lab, tools, db))
+    assert other in plan.dhcp6
+    leases = {lease.ip: lease.name for lease in find_leases(lab.run_dir, "lan")}
+    assert leases[planned] == "web"
+    assert other in leases
+    with lab.inside(web):
+        # Metric 1: the kernel makes one of its own when it hears of the router.
+        route = f"route add default via {gateway.ip} dev eth0 onlink metric 1"
+        tools.run("ip", *route.split())
+        tools.run("ping", "-c1", "-W10", str(gateway.ip))
+    with uplink(lab, tools) as server:
+        add_ipv6_uplink(lab, tools, server)
+        with listen6(lab, server) as listener:
+            connect(lab, web, "fd99::2", seconds=30).close()
+            assert accept(listener) == "fd99::1"
     lab.remove()
 
 

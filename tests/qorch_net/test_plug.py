@@ -136,28 +136,41 @@ def test_tap_in_a_vlan_of_a_bridge_without_any_is_refused(lab, tools, bridge):
     assert find_owned(lab.owner).links == ()
 
 
-@pytest.mark.parametrize("mode", [MacvtapMode.BRIDGE, MacvtapMode.VEPA, MacvtapMode.PRIVATE])
+@pytest.mark.parametrize("mode", MacvtapMode)
 def test_macvtap_speaks_on_the_uplink(lab, tools, card, mode):
-    """Frames pass in both directions; it lasts until it is removed."""
+    """Frames pass in both directions; it lasts until it is removed; a second one."""
+    own, second = (
+        show(tools, "eth0")["address"],
+        make_macvtap(lab, macvtap=mode, name="m2", mac=None),
+    )
     plan = make_macvtap(lab, macvtap=mode)
     with lab.inside(card):
         world = open_listener("wan")
     with open_tap(plan) as tap:
         (queue,) = tap.queues
         link = show(tools, plan.name)
-        assert link["address"] == MAC
+        # The uplink gives all that comes to the one in mode passthru, whatever MAC it is for.
+        assert link["address"] == (own if mode is MacvtapMode.PASSTHRU else MAC)
         assert link["linkinfo"]["info_data"]["mode"] == mode.value
         os.write(queue, HEADER + make_frame(100))
         assert world.recv(2000) == make_frame(100)
         world.send(make_frame(200)[:6] + b"\x02" + bytes(5) + make_frame(200)[12:])
         frames = iter(lambda: os.read(queue, 2000), b"")
         assert any(frame[len(HEADER) + 12 :].startswith(b"\x88\xb5") for frame in frames)
+        second = attrs.evolve(second, label="vm/web/nic1")
+        if mode is MacvtapMode.PASSTHRU:
+            with pytest.raises(NetError, match="cannot make macvtap m2 on eth0"), open_tap(second):
+                pass
+        else:
+            with open_tap(second):
+                remove_tap(second)
     world.close()
     assert [x.name for x in find_owned(lab.owner).lasting] == [plan.name]
     assert find_owned(lab.owner).networks == frozenset()
     remove_tap(plan)
     remove_tap(plan)
     assert find_owned(lab.owner).links == ()
+    assert show(tools, "eth0")["address"] == own
 
 
 def test_macvtap_has_queues(lab, tools, card):
