@@ -43,20 +43,35 @@ if TYPE_CHECKING:
     Undo = list[Callable[[], None]]
 
 
-def ensure_rules(plan: NetworkPlan, report: Report, undo: Undo) -> None:
-    """Make a network's rules and guards be as planned, with the notes of what was switched."""
+@attrs.frozen(kw_only=True)
+class Kept:
+    """Notes that stand on bridges: an owner's, and those of its neighbours."""
+
+    ours: frozenset[str] = frozenset()
+    theirs: frozenset[str] = frozenset()
+
+
+def ensure_rules(
+    plan: NetworkPlan, kept: frozenset[str], report: Report, undo: Undo
+) -> frozenset[str]:
+    """Make a network's rules and guards be as planned, with the notes of what was switched.
+
+    `kept` are those that stand elsewhere; all there are, are returned.
+    """
     with open_nft() as nft:
         ruleset = find_ruleset(plan.owner, nft)
         old = ruleset.ours
-        new = Ours(table=_plan_table(plan, ruleset), guards=_plan_guards(plan, old))
+        new = Ours(table=_plan_table(plan, ruleset, kept), guards=_plan_guards(plan, old))
+        notes = new.table.notes if new.table else frozenset()
         if new.guards == old.guards and _is_like(new.table, old.table):
-            return
+            return notes
         _check_ports(plan, old.table, nft)
         gone = find_guards(plan.owner, old.guards - new.guards)
         before = attrs.evolve(old, guards=gone | old.guards)
         report("rules")
         undo.append(partial(replace_rules, plan.owner, new, before))
         replace_rules(plan.owner, old, new, nft)
+    return notes
 
 
 def ensure_forwarding(plan: NetworkPlan, report: Report, undo: Undo) -> None:
@@ -68,7 +83,7 @@ def ensure_forwarding(plan: NetworkPlan, report: Report, undo: Undo) -> None:
         switch_on(notes)
 
 
-def remove_rules(name: str, owner: str, *, bridges_left: bool, report: Report) -> None:
+def remove_rules(name: str, owner: str, *, bridges_left: bool, kept: Kept, report: Report) -> None:
     """Remove a network's rules and guards; with the last network, all that is the owner's."""
     with open_nft() as nft:
         ruleset = find_ruleset(owner, nft)
@@ -76,27 +91,29 @@ def remove_rules(name: str, owner: str, *, bridges_left: bool, report: Report) -
         left = frozenset(guard for guard in old.guards if guard.network != name)
         table = old.table.replace(name, ()) if old.table else None
         if not (bridges_left or left or (table and table.networks)):
-            remove_all(owner, ruleset, report, nft)
+            remove_all(owner, ruleset, report, nft, kept)
         elif left != old.guards or (old.table and name in old.table.networks):
             report("rules")
             replace_rules(owner, old, Ours(table=table, guards=left), nft)
 
 
-def remove_all(owner: str, ruleset: Ruleset, report: Report, nft: Any = None) -> None:
+def remove_all(
+    owner: str, ruleset: Ruleset, report: Report, nft: Any = None, kept: Kept | None = None
+) -> None:
     """Remove the owner's tables, and switch off again what was off and nobody needs now.
 
     Another owner that needs what we switched on has taken over the note of it when it came.
     """
-    old = ruleset.ours
-    if old == Ours():
-        return
-    notes = (old.table.notes if old.table else frozenset()) - ruleset.notes
+    old, kept = ruleset.ours, kept or Kept()
+    notes = (old.table.notes if old.table else frozenset()) | kept.ours
+    notes -= ruleset.notes | kept.theirs
     needed = ruleset.routers or has_legacy_nat()
     if notes and not needed and any(switch.is_on for switch in Switch if switch.note in notes):
         report("forwarding")
         put_back(notes)
-    report("rules")
-    replace_rules(owner, old, Ours(), nft)
+    if old != Ours():
+        report("rules")
+        replace_rules(owner, old, Ours(), nft)
 
 
 def repair_rules(
@@ -125,11 +142,11 @@ def repair_rules(
     return tuple(dict.fromkeys(done)), wanted.notes
 
 
-def _plan_table(plan: NetworkPlan, ruleset: Ruleset) -> Table | None:
+def _plan_table(plan: NetworkPlan, ruleset: Ruleset, kept: frozenset[str]) -> Table | None:
     rules, old = make_rules(plan), ruleset.ours.table
     if not rules and (old is None or plan.name not in old.networks):
         return old
-    return _adopt(ruleset, make_notes(find_needed(plan))).replace(plan.name, rules)
+    return _adopt(ruleset, make_notes(find_needed(plan)) | kept).replace(plan.name, rules)
 
 
 def _adopt(ruleset: Ruleset, notes: frozenset[str]) -> Table:

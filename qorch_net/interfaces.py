@@ -20,6 +20,7 @@ from qorch_net.netlink.messages import (
     make_vlan,
     pick_index,
 )
+from qorch_net.notes import find_notes, make_alias
 from qorch_net.plan.names import VLANS
 from qorch_net.rules import make_link_local
 from qorch_net.sysctl import allow_localnet, refuse_routers
@@ -45,13 +46,27 @@ def find_related(plan: NetworkPlan, links: Links) -> tuple[Link, ...]:
     return found if any(link.name == plan.bridge for link in found) else links.find_links()
 
 
+def find_ours(links: Links) -> tuple[Link, ...]:
+    """Find the interfaces of networks, of whatever owner."""
+    found = (*links.find_links("vlan"), *links.find_links("bridge"))
+    return tuple(link for link in found if link.mark)
+
+
 def ensure_interfaces(
-    plan: NetworkPlan, host: HostNetwork, links: Links, report: Report, undo: Undo
+    plan: NetworkPlan,
+    host: HostNetwork,
+    notes: frozenset[str],
+    links: Links,
+    report: Report,
+    undo: Undo,
 ) -> None:
-    """Make the network's interfaces be as planned. What is not ours stays as it is."""
+    """Make the network's interfaces be as planned. What is not ours stays as it is.
+
+    `notes`: of what was switched on for networks.
+    """
     bridge = None
     if plan.makes_bridge and plan.bridge is not None:
-        bridge = _ensure_bridge(plan, plan.bridge, host, links, report, undo)
+        bridge = _ensure_bridge(plan, plan.bridge, host, notes, links, report, undo)
     if plan.subinterface and plan.uplink:
         _ensure_subinterface(plan, plan.subinterface, bridge, host, links, report, undo)
     if plan.enslaved and bridge and (uplink := host.find_link(plan.enslaved)):
@@ -60,9 +75,10 @@ def ensure_interfaces(
             _ensure_trunk(plan, uplink, links, report, undo)
 
 
-def remove_interfaces(mark: Mark, links: Links, report: Report) -> frozenset[str]:
-    """Remove a network's interfaces; give the names of the owner's networks that have some left."""
-    found = (*links.find_links("vlan"), *links.find_links("bridge"))
+def remove_interfaces(
+    mark: Mark, found: tuple[Link, ...], links: Links, report: Report
+) -> frozenset[str]:
+    """Remove those of a network; give the names of the owner's networks that have some left."""
     for link in found:
         if link.mark != mark:
             continue
@@ -88,11 +104,17 @@ def _remove_bridge(bridge: Link, links: Links, report: Report) -> None:
 
 
 def _ensure_bridge(
-    plan: NetworkPlan, name: str, host: HostNetwork, links: Links, report: Report, undo: Undo
+    plan: NetworkPlan,
+    name: str,
+    host: HostNetwork,
+    notes: frozenset[str],
+    links: Links,
+    report: Report,
+    undo: Undo,
 ) -> Link:
     link = host.find_bridge(plan)
     old = _make_state(link, host) if link else None
-    new = _plan_state(plan, link, old, host)
+    new = _plan_state(plan, link, old, host, notes)
     if link is None or old is None:
         report("bridge")
         index = links.create_bridge(name, new, link_local=plan.enslaved is not None)
@@ -117,11 +139,18 @@ def _ensure_bridge(
 
 
 def _plan_state(
-    plan: NetworkPlan, link: Link | None, old: BridgeState | None, host: HostNetwork
+    plan: NetworkPlan,
+    link: Link | None,
+    old: BridgeState | None,
+    host: HostNetwork,
+    notes: frozenset[str],
 ) -> BridgeState:
     """What the bridge shall be. Addresses are ours to decide only where we serve the network."""
+    if link:  # a bridge keeps those that it has, and gets those that no other one has
+        ours = (x for x in host.links if x.mark and x.mark.owner == plan.owner)
+        notes = find_notes([link]) | (notes - find_notes(ours))
     state = BridgeState(
-        alias=plan.mark.alias,
+        alias=make_alias(plan.mark, notes if plan.mode.is_served else ()),
         mac=plan.mac,
         up=True,
         mtu=plan.mtu or (old.mtu if old else None),

@@ -33,6 +33,7 @@ from qorch_net.dnsmasq import (
 )
 from qorch_net.errors import NetError
 from qorch_net.filter import (
+    Kept,
     ensure_forwarding,
     ensure_rules,
     remove_all,
@@ -40,9 +41,15 @@ from qorch_net.filter import (
     repair_rules,
 )
 from qorch_net.forwarding import find_needed
-from qorch_net.interfaces import ensure_interfaces, find_related, remove_interfaces
+from qorch_net.interfaces import (
+    ensure_interfaces,
+    find_ours,
+    find_related,
+    remove_interfaces,
+)
 from qorch_net.netlink.links import open_links
 from qorch_net.netlink.nft import find_ruleset
+from qorch_net.notes import find_notes
 from qorch_net.plan import Mark
 from qorch_net.probe import find_owned, look
 from qorch_net.process import CAP_NET_ADMIN, Search, has_capability, stop_processes
@@ -90,9 +97,9 @@ def ensure_network(
         check_network(plan, host)
         for switch in find_needed(plan):
             switch.check()
-        ensure_rules(plan, report, undo)
+        notes = ensure_rules(plan, find_notes(host.links), report, undo)
         ensure_forwarding(plan, report, undo)
-        ensure_interfaces(plan, host, links, report, undo)
+        ensure_interfaces(plan, host, notes, links, report, undo)
         if plan.mode.is_served:
             _ensure_dnsmasq(plan, service, lock, report, undo)
 
@@ -108,8 +115,13 @@ def remove_network(name: str, *, owner: str, run_dir: Path, report: Report = ign
             report("dnsmasq")
             stop_processes(mark, running, search)
         with open_links() as links:
-            left = remove_interfaces(mark, links, report)
-        remove_rules(name, owner, bridges_left=bool(left), report=report)
+            found = find_ours(links)
+            kept = Kept(
+                ours=find_notes(x for x in found if x.mark and x.mark.owner == owner),
+                theirs=find_notes(x for x in found if x.mark and x.mark.owner != owner),
+            )
+            left = remove_interfaces(mark, found, links, report)
+        remove_rules(name, owner, bridges_left=bool(left), kept=kept, report=report)
         service = Service(mark=mark, directory=run_dir.absolute() / name)
         if service.directory.is_dir():
             report("files")

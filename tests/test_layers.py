@@ -41,7 +41,7 @@ LAYERS = [  # lowest first
     still("qorch_net.errors"),
     still("qorch_net.attributes", "qorch_net.plan", "qorch_net.records", "qorch_net.steps"),
     still("qorch_net.host", "qorch_net.rules", "qorch_net.sockets", "qorch_net.uplink"),
-    still("qorch_net.check", "qorch_net.expressions", "qorch_net.shaping"),
+    still("qorch_net.check", "qorch_net.expressions", "qorch_net.notes", "qorch_net.shaping"),
     still("qorch_net.dnsmasq.config", "qorch_net.dnsmasq.leases", "qorch_net.foreign"),
     moving("qorch_net.netlink", "qorch_net.process", "qorch_net.forwarding", "qorch_net.sysctl"),
     moving("qorch_net.iptables", "qorch_net.listeners", "qorch_net.managers", "qorch_net.watch"),

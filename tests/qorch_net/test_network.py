@@ -54,7 +54,7 @@ def test_up_and_down_leave_nothing(lab, tools):
     lab.ensure(plan, report=steps.append)
     assert tuple(steps) == ENSURE_STEPS
     link = json.loads(tools.run("ip", "-j", "-d", "addr", "show", plan.bridge))[0]
-    assert link["ifalias"] == f"qorch:{lab.owner}:network/lan"
+    assert link["ifalias"] == f"qorch:{lab.owner}:network/lan restore-ip-forward"
     assert link["address"] == plan.mac
     assert [a["local"] for a in link["addr_info"]] == ["192.168.133.1"]
     assert (link["linkinfo"]["info_data"]["stp_state"]) == 0
@@ -308,6 +308,24 @@ def test_forwarding_that_was_on_stays_on(lab, tools):
     assert "forwarding" not in steps
     assert FORWARDING.read_text() == "1\n"
     FORWARDING.write_text("0")
+
+
+def test_forwarding_is_put_back_after_a_flush(lab, tools):
+    """Nobody was there to see it: that forwarding was off stands on the bridges, too."""
+    lan, dmz = lab.make_plan(), lab.make_plan("dmz", 134)
+    for order in ("lan", "dmz"), ("dmz", "lan"):
+        for again in ((), (lan, dmz)):
+            steps = []
+            lab.ensure(lan)
+            lab.ensure(dmz)
+            tools.run("nft", "flush", "ruleset")
+            for plan in again:
+                lab.ensure(plan, report=steps.append)
+            assert steps == ["rules"] * len(again)
+            for name in order:
+                assert FORWARDING.read_text() == "1\n"
+                lab.remove(name)
+            assert FORWARDING.read_text() == "0\n"
 
 
 @pytest.mark.parametrize(
