@@ -11,7 +11,7 @@ class Place:
 
     `addr` is PCI's (`0x2.0x1`), `port` USB's (`1.2`), `nr` a virtio serial port's number,
     `scsi_id`, `lun` and `channel` SCSI's, `unit` IDE's and a floppy's, `iobase`, `irq` and
-    `index` ISA's.
+    `index` ISA's. `acpi_index` names a PCI device to the guest.
     """
 
     bus: str | None = None
@@ -25,4 +25,5 @@ class Place:
     unit: int | None = None
     iobase: int | None = None
     irq: int | None = None
+    acpi_index: int | None = None
     index: int | None = None

@@ -12,7 +12,8 @@ from pathlib import Path
 import attrs
 
 from qorch.plan import DiskPlan
-from qorch.spec import Aio, Cache, DiskDevice, ThrottleSpec
+from qorch.plan.values import RemoteImage
+from qorch.spec import Aio, Cache, DiskDevice, SliceSpec, ThrottleSpec
 from qorch.switch import Switch
 from qorch.switch.blockdev import (
     Blockdev,
@@ -23,7 +24,7 @@ from qorch.switch.blockdev import (
 )
 from qorch.switch.object import ObjectSecret, ObjectThrottleGroup
 from qorch.url import parse_url
-from qorch_storage.plan import ImageFormat
+from qorch_storage.plan import Backing, ImageFormat
 
 _LAYERED = (ImageFormat.QCOW2, ImageFormat.QED, ImageFormat.VMDK)
 _CACHES = {
@@ -68,6 +69,8 @@ def make_nodes(disk: DiskPlan) -> Iterator[Switch]:
     for depth in range(len(images) - 1, -1, -1):
         below = images[depth + 1].name if depth + 1 < len(images) else None
         yield _make_protocol(disk, images[depth])
+        if depth == 0 and disk.spec.slice is not None:
+            yield _make_slice(disk, disk.spec.slice)
         yield _make_format(disk, images[depth], below, depth)
     top = disk.id
     if disk.spec.throttle is not None:
@@ -81,12 +84,15 @@ def make_nodes(disk: DiskPlan) -> Iterator[Switch]:
 
 def _images(disk: DiskPlan) -> Iterator[_Image]:
     cdrom = disk.spec.device is DiskDevice.CDROM
-    for depth, image in enumerate(disk.chain):
+    images: tuple[Backing | RemoteImage, ...] = (*disk.chain, *disk.remote)
+    for depth, image in enumerate(images):
+        url = image.url if isinstance(image, RemoteImage) else None
+        if url is not None:
+            yield _Image(_name(disk, depth), image.format, *parse_url(url))
+            continue
         device = "host_cdrom" if cdrom and not depth else "host_device"
         driver = device if image.path in disk.block_devices else "file"
         yield _Image(_name(disk, depth), image.format, driver, {"filename": str(image.path)})
-    for depth, remote in enumerate(disk.remote, len(disk.chain)):
-        yield _Image(_name(disk, depth), remote.format, *parse_url(remote.url))
 
 
 def _find_passphrase(disk: DiskPlan) -> Path | None:
@@ -113,6 +119,20 @@ def _make_protocol(disk: DiskPlan, image: _Image) -> Blockdev:
     )
 
 
+def _make_slice(disk: DiskPlan, part: SliceSpec) -> Blockdev:
+    """A part of the bytes, for the format above to see."""
+    end = {} if part.size is None else {"size": int(part.size)}
+    return BlockdevFormat(
+        node_name=f"{disk.id}-slice",
+        driver="raw",
+        file=f"{disk.id}-file",
+        cache=_CACHES.get(disk.cache) if disk.cache else None,
+        read_only=True if disk.read_only else None,
+        discard=_discard(disk),
+        more={"offset": int(part.offset), **end},
+    )
+
+
 def _make_format(disk: DiskPlan, image: _Image, below: str | None, depth: int) -> Blockdev:
     spec, top = disk.spec, depth == 0
     more: dict[str, object] = dict(spec.format_options) if top else {}
@@ -127,7 +147,7 @@ def _make_format(disk: DiskPlan, image: _Image, below: str | None, depth: int) -
     return BlockdevFormat(
         node_name=image.name,
         driver=image.format.value,
-        file=f"{image.name}-file",
+        file=f"{image.name}-{'slice' if top and spec.slice else 'file'}",
         backing=below,
         layered=image.format in _LAYERED,
         cache=_CACHES.get(disk.cache) if disk.cache else None,

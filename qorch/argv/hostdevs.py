@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from qorch.argv.chardev import make_chardev
+from qorch.argv.transport import find_transport
 from qorch.handles import Handles
+from qorch.option import Properties
 from qorch.plan import HostdevPlan, MachinePlan, SmartcardPlan
 from qorch.plan.hostdevs import full_address
 from qorch.spec import HostdevType, SmartcardMode
@@ -19,7 +21,9 @@ from qorch.switch.hostdev import (
     DeviceUsbHost,
     DeviceUsbRedir,
     DeviceVfioPci,
+    DeviceVhostScsi,
 )
+from qorch.url import parse_url
 
 _MDEVS = Path("/sys/bus/mdev/devices")
 _RESETS = {
@@ -37,6 +41,14 @@ def make_hostdevs(plan: MachinePlan, handles: Handles) -> Iterator[Switch]:
             yield from _scsi(dev)
         elif dev.spec.type is HostdevType.USB:
             yield _usb(dev)
+        elif dev.spec.type is HostdevType.VHOST_SCSI:
+            yield DeviceVhostScsi(
+                transport=find_transport(plan),
+                id=dev.id,
+                place=dev.place,
+                wwpn=dev.spec.host or "",
+                bootindex=dev.spec.bootindex,
+            )
         else:
             yield _vfio(dev)
     for redir in plan.usb_redirs:
@@ -67,6 +79,7 @@ def _vfio(dev: HostdevPlan) -> Device:
         x_vga=spec.x_vga,
         display=None if spec.display is None else "on" if spec.display else "off",
         ramfb=spec.ramfb,
+        failover_pair=None if spec.failover_pair is None else f"nic{spec.failover_pair}-dev",
     )
 
 
@@ -88,12 +101,15 @@ def _usb(dev: HostdevPlan) -> Device:
 
 
 def _scsi(dev: HostdevPlan) -> Iterator[Switch]:
+    driver, more = "host_device", Properties(filename=str(dev.node))
+    if dev.spec.url is not None:
+        driver, more = parse_url(dev.spec.url)
     yield BlockdevProtocol(
         node_name=dev.id,
-        driver="host_device",
+        driver=driver,
         read_only=True if dev.spec.read_only else None,
         auto_read_only=None if dev.spec.read_only else True,
-        more={"filename": str(dev.node)},
+        more=more,
     )
     yield DeviceScsiGeneric(
         id=f"{dev.id}-dev",

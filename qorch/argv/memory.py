@@ -40,6 +40,7 @@ def make_memory(plan: MachinePlan) -> Iterator[Switch]:
         yield NumaNode(
             nodeid=node,
             cpus=tuple(str(cell.cpus).split(",")) if cell.cpus else (),
+            initiator=cell.initiator,
             memdev=cell.ram.id if cell.ram else None,
         )
     for node, cell in enumerate(memory.cells):

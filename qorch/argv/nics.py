@@ -112,6 +112,7 @@ def _device(plan: MachinePlan, nic: NicPlan) -> Device:
         rx_queue_size=spec.rx_queue_size,
         tx_queue_size=spec.tx_queue_size,
         tx=spec.tx,
+        failover=spec.failover,
         offloads=dict(spec.offloads),
     )
 

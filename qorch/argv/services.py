@@ -21,6 +21,7 @@ from qorch.switch.object import (
     ObjectRngRandom,
 )
 from qorch.switch.service import (
+    DeviceErst,
     DeviceIommu,
     DeviceIvshmemDoorbell,
     DeviceIvshmemPlain,
@@ -52,6 +53,10 @@ def make_services(plan: MachinePlan, handles: Handles) -> Iterator[Switch]:
         )
     yield from _vsock(plan, handles)
     yield from _cryptos(plan)
+    if plan.pstore is not None:
+        spec, id_ = plan.pstore.spec, plan.pstore.id
+        yield ObjectMemoryFile(id=id_, mem_path=spec.path, size=int(spec.size))
+        yield DeviceErst(id=f"{id_}-dev", place=plan.pstore.place, memdev=id_)
     for shmem in plan.shmems:
         yield from _shmem(shmem, handles)
 

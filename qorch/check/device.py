@@ -33,6 +33,7 @@ _AGENT = "org.qemu.guest_agent.0"
 _SEVERAL_HEADS = (VideoModel.QXL, VideoModel.VIRTIO)
 _ONLY_FIRST = (VideoModel.CIRRUS, VideoModel.VMWARE, VideoModel.RAMFB)
 _EVDEV = (InputModel.EVDEV, InputModel.VIRTIO_INPUT_HOST)
+_ERST_RECORD = 8 << 10  # the default of acpi-erst's record_size (hw/acpi/erst.c)
 _FIRST_VNC_PORT = 5900
 _PCI = re.compile(r"([0-9a-fA-F]{4}:)?[0-9a-fA-F]{2}:[01][0-9a-fA-F]\.[0-7]")
 
@@ -57,6 +58,11 @@ def find_device_problems(vm: MachineSpec) -> Iterator[Problem]:
     yield from _services(vm)
     for index, hostdev in enumerate(vm.hostdevs):
         yield from _below(f".hostdev[{index}]", _hostdev(hostdev))
+        pair = hostdev.failover_pair
+        if pair is not None and not (0 <= pair < len(vm.nics) and vm.nics[pair].failover):
+            hint = "nic[0] is the first; it needs failover = true"
+            path = f".hostdev[{index}].failover_pair"
+            yield Problem(path, f"there is no card {pair} to stand in for", hint)
 
 
 def _below(path: str, problems: Iterable[Problem]) -> Iterator[Problem]:
@@ -162,6 +168,16 @@ def _services(vm: MachineSpec) -> Iterator[Problem]:
     if bits not in (None, 39, 48):
         yield Problem(".iommu.aw_bits", f"{bits} is neither 39 nor 48")
     yield from _cards(vm)
+    yield from _pstore(vm)
+
+
+def _pstore(vm: MachineSpec) -> Iterator[Problem]:
+    if vm.pstore is None:
+        return
+    if vm.machine.family is MachineFamily.MICROVM:
+        yield Problem(".pstore", "a microvm has no place for it", 'machine = "q35"')
+    if vm.pstore.size < _ERST_RECORD or vm.pstore.size % _ERST_RECORD:
+        yield Problem(".pstore.size", f"{vm.pstore.size} is not a whole number of 8KiB records")
 
 
 def _cards(vm: MachineSpec) -> Iterator[Problem]:
@@ -184,6 +200,10 @@ def _hostdev(dev: HostdevSpec) -> Iterator[Problem]:
             yield Problem("", "does not say which USB device", hint)
         elif dev.host is not None and not re.fullmatch(r"\d+\.\d+", host):
             yield Problem(".host", f"{host!r} is not BUS.DEVICE", "lsusb lists them")
+        return
+    if dev.url is not None:
+        if dev.type is not HostdevType.SCSI or not dev.url.startswith("iscsi"):
+            yield Problem(".url", "is for SCSI devices, on iSCSI", 'type = "scsi"')
         return
     if dev.host is None:
         yield Problem(".host", "is missing")

@@ -75,6 +75,8 @@ def _image(disk: DiskSpec) -> Iterator[Problem]:
     if disk.aio is Aio.NATIVE and disk.cache not in direct:
         hint = 'cache = "none", or another aio'
         yield Problem(".aio", "native I/O needs a cache mode that bypasses the host's cache", hint)
+    if disk.slice is not None and (disk.path or disk.url) is None:
+        yield Problem(".slice", "is of an image that is there", "give path = …")
     if disk.copy_on_read and disk.read_only:
         yield Problem(".copy_on_read", "writes to an image that is read-only")
     if disk.device is DiskDevice.LUN and disk.path is None:

@@ -110,6 +110,8 @@ def _cells(vm: MachineSpec) -> Iterator[Problem]:
         backend = vm.memory.backend if cell.backend == MemoryBackendSpec() else cell.backend
         yield from _backend(f"{path}.backend", backend, cell.memory or Size(0))
         yield from _distances(path, index, cell.distances, len(vm.numa))
+        if cell.initiator is not None and not 0 <= cell.initiator < len(vm.numa):
+            yield Problem(f"{path}.initiator", f"there is no NUMA cell {cell.initiator}")
     if missing := CpuSet(range(total)) - owner.keys():
         yield Problem(".numa", f"vCPUs {CpuSet(missing)} are in no cell")
     memory = Size(sum(cell.memory or 0 for cell in vm.numa))

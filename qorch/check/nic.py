@@ -9,7 +9,7 @@ from qorch.errors import Problem
 from qorch.spec import MachineSpec, NicModel, NicSpec, SocketNetSpec, SocketNetType, VirtioSpec
 
 _BACK_ENDS = ("user", "socket", "vhost_user", "tap", "vdpa")
-_VIRTIO_KEYS = ("queues", "rx_queue_size", "tx_queue_size", "tx")
+_VIRTIO_KEYS = ("queues", "rx_queue_size", "tx_queue_size", "tx", "failover")
 _NETWORK_KEYS = (
     *("ip", "ip6", "vlan", "native_vlan", "rate_in", "rate_out", "antispoof", "isolated"),
 )

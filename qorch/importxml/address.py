@@ -32,6 +32,12 @@ def usb_id(index: int) -> str:
 
 def address_of(device: Node, buses: Buses) -> AddressSpec | None:
     """The address of a device that is not a disk; None leaves it to the plan."""
+    found = _address_of(device, buses)
+    index = device.find("acpi").number("index")
+    return found if index is None else attrs.evolve(found or AddressSpec(), acpi_index=index)
+
+
+def _address_of(device: Node, buses: Buses) -> AddressSpec | None:
     node = device.find("address")
     kind = node.get("type")
     match kind:

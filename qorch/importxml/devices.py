@@ -22,6 +22,7 @@ from qorch.spec import (
     IommuSpec,
     PanicModel,
     PanicSpec,
+    PstoreSpec,
     RngBackend,
     RngSpec,
     SecurityModel,
@@ -65,7 +66,7 @@ def read_others(devices: Node, buses: Buses, order: BootOrder) -> dict[str, Any]
     watchdogs = (_watchdog(node, buses) for node in devices.all("watchdog"))
     panics = (_panic(node, buses) for node in devices.all("panic"))
     rngs = (_rng(node, buses) for node in devices.all("rng"))
-    devices.leave_all("nvram", "pstore", "lease", why="has no counterpart")
+    devices.leave_all("nvram", "lease", why="has no counterpart")
     return {
         "shares": _there(shares),
         "rngs": _there(rngs),
@@ -75,6 +76,7 @@ def read_others(devices: Node, buses: Buses, order: BootOrder) -> dict[str, Any]
         "smartcards": _there(smartcards),
         "shmems": tuple(_shmem(node, buses) for node in devices.all("shmem")),
         "cryptos": tuple(_crypto(node, buses) for node in devices.all("crypto")),
+        "pstore": _pstore(devices.find("pstore"), buses),
         "vsock": _vsock(devices.find("vsock"), buses),
         "tpm": _tpm(devices),
         "iommu": _iommu(devices.find("iommu"), buses),
@@ -180,6 +182,16 @@ def _panic(node: Node, buses: Buses) -> PanicSpec | None:
             return None  # a CPU flag, hv-crash
     node.leave(f"there is no panic device {model!r} on a PC")
     return None
+
+
+def _pstore(node: Node, buses: Buses) -> PstoreSpec | None:
+    if not node:
+        return None
+    path, size = node.text_of("path"), size_of(node.find("size"))
+    if node.get("backend") != "acpi-erst" or path is None or size is None:
+        node.leave("names no file, or is not ACPI's")
+        return None
+    return PstoreSpec(path=Path(path), size=size, address=address_of(node, buses))
 
 
 def _vsock(node: Node, buses: Buses) -> VsockSpec | None:

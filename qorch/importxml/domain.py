@@ -16,6 +16,7 @@ from qorch.importxml.cpu import read_cpu, read_iothreads, read_main_loop, read_t
 from qorch.importxml.devices import read_genid, read_others
 from qorch.importxml.disks import read_disks
 from qorch.importxml.display import read_display, read_inputs, read_sounds, read_videos
+from qorch.importxml.hmat import read_hmat
 from qorch.importxml.hostdevs import read_hostdevs
 from qorch.importxml.memory import read_memory, read_numa
 from qorch.importxml.nics import Network, read_nics
@@ -136,6 +137,7 @@ def _machine(domain: Node, title: str | None) -> tuple[MachineSpec, list[Network
             *boot.read_args(domain),
             *features.read_args(domain),
             *read_main_loop(domain),
+            *read_hmat(domain),
             *read_port_args(devices),
             *_words(domain),
         ),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt  # only to write a point in time that the document gives
 from typing import Any
 
+from qorch.importxml.hmat import has_hmat
 from qorch.importxml.node import Node
 from qorch.importxml.values import size_of
 from qorch.spec import ClockSpec, FeaturesSpec, PanicAction, RebootAction, TickPolicy
@@ -44,6 +45,7 @@ def read_features(domain: Node) -> FeaturesSpec:
         options=_options(domain),
         globals=_hole(domain),
         dump_guest_core=domain.find("memory").on("dumpCore"),
+        hmat=True if has_hmat(domain) else None,
         mem_merge=False if domain.find("memoryBacking", "nosharepages") else None,
     )
 

@@ -7,6 +7,7 @@ from typing import Any
 from qorch.importxml.address import Buses, address_of, host_pci
 from qorch.importxml.boot import BootOrder
 from qorch.importxml.node import Node
+from qorch.importxml.source import url_of
 from qorch.importxml.values import path_of
 from qorch.spec import AddressSpec, HostdevSpec, HostdevType
 
@@ -14,14 +15,16 @@ from qorch.spec import AddressSpec, HostdevSpec, HostdevType
 def read_hostdevs(devices: Node, buses: Buses, order: BootOrder) -> tuple[HostdevSpec, ...]:
     """Devices that are handed over; those for containers are named and left."""
     return tuple(
-        hostdev for node in devices.all("hostdev") if (hostdev := _hostdev(node, buses, order))
+        hostdev
+        for node in devices.all("hostdev")
+        if (hostdev := _hostdev(node, devices, buses, order))
     )
 
 
-def _hostdev(node: Node, buses: Buses, order: BootOrder) -> HostdevSpec | None:
+def _hostdev(node: Node, devices: Node, buses: Buses, order: BootOrder) -> HostdevSpec | None:
     mode, kind = node.get("mode") or "subsystem", node.get("type")
     node.get("managed")  # qorch always takes and gives back a device
-    readers = {"pci": _pci, "usb": _usb, "scsi": _scsi, "mdev": _mdev}
+    readers = {"pci": _pci, "usb": _usb, "scsi": _scsi, "mdev": _mdev, "scsi_host": _vhost_scsi}
     if mode != "subsystem" or kind not in readers:
         node.leave(f"host devices of type {kind!r} have no counterpart")
         return None
@@ -29,9 +32,9 @@ def _hostdev(node: Node, buses: Buses, order: BootOrder) -> HostdevSpec | None:
     if values is None:
         return None
     rom = node.find("rom")
-    node.leave_all("teaming", "driver_")
+    values["failover_pair"] = pair_of(node, devices)
     return HostdevSpec(
-        type=HostdevType(kind),
+        type=HostdevType.VHOST_SCSI if kind == "scsi_host" else HostdevType(kind),
         bootindex=order.take(node, None),
         rom=False if rom.on("enabled") is False else None,
         rom_bar=rom.on("bar"),
@@ -93,8 +96,10 @@ def _scsi(node: Node) -> dict[str, Any] | None:
     for name in ("sgio", "rawio"):
         if node.get(name) is not None:
             node.note("SCSI commands go through as the kernel allows", f"@{name}")
+    if source.get("protocol") == "iscsi":
+        return {"url": url_of(source)}
     if source.get("protocol") or adapter is None:
-        node.leave("iSCSI devices are disks with an iscsi:// url")
+        node.leave("names no SCSI device")
         return None
     bus, target, unit = (address.number(key) or 0 for key in ("bus", "target", "unit"))
     host = adapter.removeprefix("scsi_host")
@@ -103,6 +108,25 @@ def _scsi(node: Node) -> dict[str, Any] | None:
         "read_only": bool(node.find("readonly")),
         "shareable": bool(node.find("shareable")),
     }
+
+
+def _vhost_scsi(node: Node) -> dict[str, Any]:
+    node.get("model")
+    source = node.find("source")
+    source.get("protocol")
+    return {"host": source.get("wwpn")}
+
+
+def pair_of(node: Node, devices: Node) -> int | None:
+    """The number of the card that a device of the host stands in for."""
+    teaming = node.find("teaming")
+    teaming.get("type")
+    name = teaming.get("persistent")
+    cards = [card for card in devices.all("interface") if card.get("type") != "hostdev"]
+    names = [card.find("alias").get("name") for card in cards]
+    if name is not None and name not in names:
+        teaming.note(f"there is no card {name!r}")
+    return names.index(name) if name in names else None
 
 
 def _mdev(node: Node) -> dict[str, Any] | None:

@@ -9,6 +9,7 @@ import attrs
 
 from qorch.errors import InputError, Problem
 from qorch.importxml.address import Buses, address_of
+from qorch.importxml.hmat import find_initiator
 from qorch.importxml.node import Node
 from qorch.importxml.values import (
     choose,
@@ -96,7 +97,6 @@ def _cell_size(cell: Node) -> Size:
 def read_numa(domain: Node, buses: Buses) -> tuple[NumaSpec, ...]:
     """The guest's NUMA cells, in the order of their numbers."""
     numa = domain.find("cpu", "numa")
-    numa.leave_all("interconnects", why="HMAT is not described by qorch")
     cells = _numbered(numa.all("cell"))
     if not cells and domain.find("maxMemory"):
         return _only_cell(domain)
@@ -107,6 +107,7 @@ def read_numa(domain: Node, buses: Buses) -> tuple[NumaSpec, ...]:
             cpus=vcpus[number],
             memory=_cell_size(cell),
             distances=tuple(told.get((number, other), 20) for other in cells) if told else (),
+            initiator=find_initiator(domain, number, has_cpus=bool(vcpus[number])),
             backend=MemoryBackendSpec() if whole else _backend(domain, number, cell),
         )
         for number, cell in cells.items()
@@ -149,7 +150,6 @@ def _numbered(cells: list[Node]) -> dict[int, Node]:
     """Cells by their numbers; those without one take their places."""
     found = {}
     for place, cell in enumerate(cells):
-        cell.leave_all("cache", why="HMAT is not described by qorch")
         number = cell.number("id")
         found[place if number is None else number] = cell
     return dict(sorted(found.items()))

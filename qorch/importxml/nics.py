@@ -10,6 +10,7 @@ import attrs
 
 from qorch.importxml.address import Buses, address_of, host_pci
 from qorch.importxml.boot import BootDevice, BootOrder
+from qorch.importxml.hostdevs import pair_of
 from qorch.importxml.node import Node
 from qorch.importxml.values import choose, make_name, path_of, virtio_of
 from qorch.spec import (
@@ -43,6 +44,12 @@ _SOCKETS = {
     "udp": SocketNetType.UDP,
 }
 _TX = {"iothread": "bh", "timer": "timer"}
+_OF_NETWORKS = {  # elements: keys of a NicSpec that are the network's to see to
+    "vlan": ("vlan", "trunk", "native_vlan"),
+    "bandwidth": ("rate_in", "rate_out"),
+    "port": ("isolated",),
+}
+_OF_ANY_NETWORK = ("rate_in", "rate_out", "isolated")
 _OFFLOADS = ("csum", "gso", "tso4", "tso6", "ecn", "ufo")
 
 
@@ -70,24 +77,41 @@ def read_nics(devices: Node, buses: Buses, order: BootOrder, *, kvm: bool) -> Ni
     for place, node in enumerate(devices.all("interface")):
         bootindex = order.take(node, BootDevice.NETWORK if place == 0 else None)
         if node.get("type") == "hostdev":
-            found.hostdevs.append(_hostdev(node, buses, bootindex))
+            found.hostdevs.append(_hostdev(node, devices, buses, bootindex))
             continue
         backend = _backend(node, place, found.networks)
         if backend is not None:
             values = _card(node, buses, kvm=kvm, tap=bool(backend.keys() & {"network", "tap"}))
+            if "network" not in backend or backend["network"] == "default":
+                _leave_networked(node, values, keep=_OF_ANY_NETWORK if "network" in backend else ())
             found.nics.append(NicSpec(bootindex=bootindex, **backend, **values))
     return found
 
 
-def _hostdev(node: Node, buses: Buses, bootindex: int | None) -> HostdevSpec:
+def _hostdev(node: Node, devices: Node, buses: Buses, bootindex: int | None) -> HostdevSpec:
     node.get("managed")
     address = node.find("source", "address")
     address.get("type")
     if node.find("mac"):
         node.note("a virtual function's MAC address is set on the host", "/mac")
         node.find("mac").skip()
-    node.leave_all("vlan", "virtualport", "teaming", why="is set on the host")
-    return HostdevSpec(host=host_pci(address), bootindex=bootindex, address=address_of(node, buses))
+    node.leave_all("vlan", "virtualport", why="is set on the host")
+    return HostdevSpec(
+        host=host_pci(address),
+        bootindex=bootindex,
+        failover_pair=pair_of(node, devices),
+        address=address_of(node, buses),
+    )
+
+
+def _leave_networked(node: Node, values: dict[str, Any], *, keep: tuple[str, ...]) -> None:
+    """What only a network can see to, and libvirt's own `default` cannot."""
+    for tag, keys in _OF_NETWORKS.items():
+        found = [key for key in keys if key in values and key not in keep]
+        for key in found:
+            del values[key]
+        if found:
+            node.find(tag).note("goes with a network that has such")
 
 
 def _backend(node: Node, place: int, networks: list[Network]) -> dict[str, Any] | None:  # noqa: PLR0911
@@ -150,8 +174,10 @@ def _user(node: Node) -> UserNetSpec:
         nets["net6" if isinstance(net, IPv6Network) else "net"] = net
         if isinstance(net, IPv4Network) and str(net.network_address) != text:
             address.note(f"the network is {net}; the guest gets an address in it", "@address")
+    if backend.get("type") == "passt":
+        backend.note("passt is not run by qorch: QEMU's own user network takes its place")
+        node.find("source").skip()
     return UserNetSpec(
-        passt=backend.get("type") == "passt",
         forwards=tuple(_forwards(node)),
         **nets,
     )
@@ -212,6 +238,7 @@ def _card(node: Node, buses: Buses, *, kvm: bool, tap: bool) -> dict[str, Any]:
             "queues": driver.number("queues"),
             "rx_queue_size": driver.number("rx_queue_size"),
             "tx_queue_size": driver.number("tx_queue_size"),
+            "failover": _is_persistent(node.find("teaming")),
             "tx": choose(driver, driver.get("txmode"), _TX, "txmode"),
             "offloads": _offloads(driver),
             "virtio": virtio_of(node, driver, text),
@@ -219,6 +246,10 @@ def _card(node: Node, buses: Buses, *, kvm: bool, tap: bool) -> dict[str, Any]:
     elif driver:
         driver.skip()
     return {key: value for key, value in values.items() if value is not None}
+
+
+def _is_persistent(teaming: Node) -> bool | None:
+    return True if teaming.get("type") == "persistent" else None
 
 
 def _mac(node: Node) -> Mac | None:
@@ -303,8 +334,9 @@ def _leave(node: Node) -> None:
     node.leave_all("script", "downscript", why="qorch runs no scripts")
     node.leave_all("virtualport", why="Open vSwitch and 802.1Qbh have no counterpart")
     node.leave_all("filterref", why="for its rules see antispoof, and the network's")
-    node.leave_all("teaming", "coalesce", "route")
-    node.find("backend").leave("which vhost and tun device are used is not asked")
+    node.leave_all("coalesce", "route")
+    if node.find("backend").get("type") != "passt":
+        node.find("backend").leave("which vhost and tun device are used is not asked")
     if node.get("type") not in ("user", "vhostuser"):
         node.leave_all("ip", why="addresses on the host's side are the network's")
     for name in ("trustGuestRxFilters", "managed"):

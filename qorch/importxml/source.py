@@ -9,7 +9,8 @@ from urllib.parse import quote
 from qorch.importxml.address import host_pci
 from qorch.importxml.node import Node
 from qorch.importxml.values import choose, path_of
-from qorch.spec import BackingSpec, DiskDevice
+from qorch.spec import BackingSpec, DiskDevice, SliceSpec
+from qorch.units import Size
 from qorch_storage.plan import ImageFormat
 
 _FORMATS = {format_.value: format_ for format_ in ImageFormat}
@@ -45,6 +46,13 @@ def read_source(disk: Node, device: DiskDevice) -> dict[str, Any] | None:
         return None
     values = {**place, "format": image or ImageFormat.RAW}
     values |= _encryption(disk, source, values["format"])
+    part = source.find("slices", "slice")
+    part.get("type")
+    if part:
+        values["slice"] = SliceSpec(
+            offset=Size(part.number("offset") or 0),
+            size=None if (size := part.number("size")) is None else Size(size),
+        )
     if chain := _chain(disk):
         values["chain"] = chain
     _extras(source)
@@ -62,7 +70,7 @@ def _place(disk: Node, kind: str, source: Node) -> dict[str, Any] | None:
             path = path_of(source.get("file") or source.get("dev"))
             return {"path": path} if path else None
         case "network":
-            url = _url(source)
+            url = url_of(source)
             if url is None and source:
                 disk.leave("its kind of network disk has no counterpart")
             return {"url": url} if url else None
@@ -102,7 +110,7 @@ def _volume(source: Node) -> dict[str, Any] | None:
     return {"path": path}
 
 
-def _url(source: Node) -> str | None:
+def url_of(source: Node) -> str | None:
     """The address of an image elsewhere, as QEMU writes it."""
     protocol, name = source.get("protocol") or "", source.get("name") or ""
     hosts = [(host.get("name"), host.number("port"), host.get("transport"), host.get("socket"))
@@ -193,5 +201,5 @@ def _extras(source: Node) -> None:
     source.skip_all("privateData")
     source.leave_all("seclabel", why="qorch labels no files")
     source.leave_all("reservations", why="there is no persistent reservation helper")
-    source.leave_all("slices", "ssl", "readahead", "timeout", "initiator", "identity",
+    source.leave_all("ssl", "readahead", "timeout", "initiator", "identity",
                      "reconnect", "knownHosts", "cookies")  # fmt: skip

@@ -42,16 +42,25 @@ def _find_chain(
     if disk.url is not None or is_empty(disk):
         return (), None
     chain, volume = storage.find_chain(name, index, disk)
-    below = [Backing(path=image.path, format=image.format) for image in disk.chain if image.path]
+    below = [
+        Backing(path=image.path, format=image.format)
+        for image in disk.chain[: _count_here(disk)]
+        if image.path
+    ]
     return (*chain, *below), volume
+
+
+def _count_here(disk: DiskSpec) -> int:
+    """How many of the images below the top are of this host before one that is elsewhere."""
+    elsewhere = (index for index, image in enumerate(disk.chain) if image.path is None)
+    return 0 if disk.url is not None else next(elsewhere, len(disk.chain))
 
 
 def _find_remote(disk: DiskSpec) -> Iterator[RemoteImage]:
     if disk.url is not None:
         yield RemoteImage(url=disk.url, format=disk.format or ImageFormat.RAW)
-    for image in disk.chain:
-        if image.url is not None:
-            yield RemoteImage(url=image.url, format=image.format)
+    for image in disk.chain[_count_here(disk) :]:
+        yield RemoteImage(url=image.url, path=image.path, format=image.format)
 
 
 def _plan(
@@ -64,7 +73,8 @@ def _plan(
     remote: tuple[RemoteImage, ...],
     placement: Placement,
 ) -> DiskPlan:
-    devices = find_devices(chain, storage.facts.block_devices)
+    local = [Backing(path=image.path, format=image.format) for image in remote if image.path]
+    devices = find_devices((*chain, *local), storage.facts.block_devices)
     cache = disk.cache
     if cache is None and chain and (chain[0].path in devices or disk.aio is Aio.NATIVE):
         cache = Cache.NONE  # the host's page cache would hold it twice

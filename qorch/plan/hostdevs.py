@@ -70,7 +70,7 @@ def plan_hostdevs(
             message = f"this host has no mediated device {dev.host}"
             hint = "mdevctl start, or write its UUID to …/mdev_supported_types/TYPE/create"
             problems.append(Problem(f"{where}.host", message, hint, on_host=True))
-        elif dev.type is HostdevType.SCSI:
+        elif dev.type is HostdevType.SCSI and dev.url is None:
             node = _find_node(where, dev, facts, problems)
         plan = HostdevPlan(id=id_, spec=dev, node=node, place=placement.get(id_))
         if plan.key is not None and plan.key in seen:

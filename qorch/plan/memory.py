@@ -44,6 +44,7 @@ class CellPlan:
     cpus: CpuSet | None = None
     ram: RamPlan | None = None
     distances: tuple[int, ...] = ()
+    initiator: int | None = None
 
 
 @attrs.frozen(kw_only=True)
@@ -125,7 +126,7 @@ def _cells(spec: MachineSpec, maker: _Maker) -> Iterator[CellPlan]:
     for index, cell in enumerate(spec.numa):
         backend = spec.memory.backend if cell.backend == MemoryBackendSpec() else cell.backend
         ram = maker.make(f"ram-node{index}", cell.memory, backend) if cell.memory else None
-        yield CellPlan(cpus=cell.cpus, ram=ram, distances=cell.distances)
+        yield CellPlan(cpus=cell.cpus, ram=ram, distances=cell.distances, initiator=cell.initiator)
 
 
 @attrs.frozen(kw_only=True)

@@ -207,6 +207,8 @@ def _board(path: str, spec: MachineSpec) -> Iterator[Seat]:
             yield part(f"panic{index}", f"panic[{index}]", panic)
     for index, shmem in enumerate(spec.shmems):
         yield part(f"shmem{index}", f"shmem[{index}]", shmem)
+    if spec.pstore is not None:
+        yield part("pstore0", "pstore", spec.pstore)
     if spec.iommu is not None and spec.iommu.model is IommuModel.VIRTIO:
         yield part("iommu0", "iommu", spec.iommu)
 

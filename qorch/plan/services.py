@@ -14,6 +14,7 @@ from qorch.spec import (
     IommuSpec,
     MachineSpec,
     PanicSpec,
+    PstoreSpec,
     RngSpec,
     ShmemSpec,
     VsockSpec,
@@ -92,6 +93,22 @@ class CryptoPlan:
     id: str
     spec: CryptoSpec
     place: Place = Place()
+
+
+@attrs.frozen(kw_only=True)
+class PstorePlan:
+    """The store for a guest's last words; its back end has its id."""
+
+    id: str
+    spec: PstoreSpec
+    place: Place = Place()
+
+
+def plan_pstore(spec: MachineSpec, placement: Placement) -> PstorePlan | None:
+    """The store for a guest's last words, if there shall be one."""
+    if spec.pstore is None:
+        return None
+    return PstorePlan(id="pstore0", spec=spec.pstore, place=placement.get("pstore0"))
 
 
 def plan_rngs(spec: MachineSpec, placement: Placement) -> Iterator[RngPlan]:

@@ -22,6 +22,7 @@ from qorch.plan.services import (
     CryptoPlan,
     IommuPlan,
     PanicPlan,
+    PstorePlan,
     RngPlan,
     ShmemPlan,
     VsockPlan,
@@ -58,9 +59,10 @@ from qorch_storage.plan import Backing, ImageFormat, PoolPlan, VolumePlan
 
 @attrs.frozen(kw_only=True)
 class RemoteImage:
-    """An image elsewhere."""
+    """An image elsewhere, or one of this host (`path`) below such a one."""
 
-    url: str
+    url: str | None = None
+    path: Path | None = None
     format: ImageFormat
 
 
@@ -174,6 +176,7 @@ class MachinePlan:
     watchdogs: tuple[WatchdogPlan, ...] = ()
     panics: tuple[PanicPlan, ...] = ()
     vsock: VsockPlan | None = None
+    pstore: PstorePlan | None = None
     iommu: IommuPlan | None = None
     shmems: tuple[ShmemPlan, ...] = ()
     cryptos: tuple[CryptoPlan, ...] = ()

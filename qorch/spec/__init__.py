@@ -32,6 +32,7 @@ from qorch.spec.device import (
     IommuSpec,
     PanicModel,
     PanicSpec,
+    PstoreSpec,
     RngBackend,
     RngSpec,
     SecurityModel,
@@ -58,6 +59,7 @@ from qorch.spec.disk import (
     DiskSpec,
     ErrorPolicy,
     GeometrySpec,
+    SliceSpec,
     ThrottleSpec,
 )
 from qorch.spec.display import (
@@ -209,6 +211,7 @@ __all__ = [
     "ParallelSpec",
     "PoolSpec",
     "Protocol",
+    "PstoreSpec",
     "RateSpec",
     "ReadySpec",
     "RebootAction",
@@ -220,6 +223,7 @@ __all__ = [
     "ShareSpec",
     "ShareType",
     "ShmemSpec",
+    "SliceSpec",
     "SmartcardMode",
     "SmartcardSpec",
     "SmbiosBaseboardSpec",

@@ -14,7 +14,8 @@ class AddressSpec:
 
     `bus` is the id of a controller, or one of its buses (`pci.0`, `scsi1.0`). `slot` and `function`
     are PCI's, `channel`, `target` and `unit` SCSI's, IDE's and a floppy's, `port` USB's
-    (`"1.2"`) or a virtio serial port's number, `iobase` and `irq` ISA's.
+    (`"1.2"`) or a virtio serial port's number, `iobase` and `irq` ISA's. By `acpi_index` a guest
+    names a PCI card: 3 is `eno3`.
     """
 
     bus: str | None = None
@@ -27,6 +28,7 @@ class AddressSpec:
     port: str | None = None
     iobase: int | None = None
     irq: int | None = None
+    acpi_index: int | None = None
 
 
 class VirtioForm(enum.Enum):

@@ -161,18 +161,22 @@ class HostdevType(enum.Enum):
     USB = "usb"
     MDEV = "mdev"
     SCSI = "scsi"
+    VHOST_SCSI = "vhost-scsi"
 
 
 @attrs.frozen(kw_only=True)
 class HostdevSpec:
     """`[[vm.NAME.hostdev]]`: a device of the host, given to the guest alone.
 
-    `host` is a PCI address (`0000:06:12.5`), a USB one (`bus.device`), an mdev's UUID or a SCSI
-    device; a USB device may be named by `vendor` and `product` instead.
+    `host` is a PCI address (`0000:06:12.5`), a USB one (`bus.device`), an mdev's UUID, a SCSI
+    device or the WWN of a vhost-scsi target; a USB device may be named by `vendor` and `product`
+    instead. `url` is an iSCSI unit that the guest gets as a SCSI device. `failover_pair` is the
+    number of the `nic` that this card stands in for.
     """
 
     type: HostdevType = HostdevType.PCI
     host: str | None = None
+    url: str | None = None
     vendor: int | None = None
     product: int | None = None
     bootindex: int | None = None
@@ -186,6 +190,7 @@ class HostdevSpec:
     shareable: bool = False
     optional: bool = False
     guest_reset: str | None = None
+    failover_pair: int | None = None
     address: AddressSpec | None = None
 
 
@@ -199,6 +204,15 @@ class ShmemSpec:
     vectors: int | None = None
     ioeventfd: bool | None = None
     master: bool | None = None
+    address: AddressSpec | None = None
+
+
+@attrs.frozen(kw_only=True)
+class PstoreSpec:
+    """`[vm.NAME.pstore]`: where a guest keeps its last words (ACPI ERST), a file of a size."""
+
+    path: Path
+    size: Size = Size(64 << 10)
     address: AddressSpec | None = None
 
 

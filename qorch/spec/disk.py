@@ -125,6 +125,14 @@ class BackingSpec:
 
 
 @attrs.frozen(kw_only=True)
+class SliceSpec:
+    """`slice = { … }`: the part of a file or device that an image is."""
+
+    offset: Size = Size(0)
+    size: Size | None = None
+
+
+@attrs.frozen(kw_only=True)
 class DiskSpec:
     """`[[vm.NAME.disk]]`: an image as it is (`path`), a `volume`, or a new one in a pool.
 
@@ -170,6 +178,7 @@ class DiskSpec:
     min_io_size: Size | None = None
     opt_io_size: Size | None = None
     geometry: GeometrySpec | None = None
+    slice: SliceSpec | None = None
     throttle: ThrottleSpec | None = None
     passphrase_file: Path | None = None
     format_options: Mapping[str, Value] = attrs.field(factory=dict)

@@ -19,6 +19,7 @@ from qorch.spec.device import (
     HostdevSpec,
     IommuSpec,
     PanicSpec,
+    PstoreSpec,
     RngSpec,
     ShareSpec,
     ShmemSpec,
@@ -176,6 +177,7 @@ class MachineSpec:
     watchdogs: tuple[WatchdogSpec, ...] = attrs.field(default=(), metadata={"toml": "watchdog"})
     panics: tuple[PanicSpec, ...] = attrs.field(default=(), metadata={"toml": "panic"})
     vsock: VsockSpec | None = None
+    pstore: PstoreSpec | None = None
     hostdevs: tuple[HostdevSpec, ...] = attrs.field(default=(), metadata={"toml": "hostdev"})
     usb_redirs: tuple[UsbRedirSpec, ...] = attrs.field(default=(), metadata={"toml": "usb_redir"})
     smartcards: tuple[SmartcardSpec, ...] = attrs.field(default=(), metadata={"toml": "smartcard"})

@@ -119,10 +119,12 @@ class MemorySpec:
 class NumaSpec:
     """`[[vm.NAME.numa]]`: a NUMA cell of the guest.
 
-    `distances` are to all cells in order, this one included (10).
+    `distances` are to all cells in order, this one included (10). `initiator` is the cell whose
+    vCPUs are nearest to its memory, for guests that have an HMAT (`features.hmat`).
     """
 
     cpus: CpuSet | None = None
     memory: Size | None = None
     distances: tuple[int, ...] = ()
+    initiator: int | None = None
     backend: MemoryBackendSpec = MemoryBackendSpec()

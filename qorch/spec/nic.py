@@ -127,6 +127,7 @@ class NicSpec:
     `tap` is the name of a tap for those who bring their own; `vdpa` a vhost-vdpa device. `rate_in`
     is what comes from the network towards the guest. `vlan` and `trunk` are for VLAN-aware bridges.
     `rom = false` leaves out the PXE ROM, which virtio cards have only when they are booted from.
+    `failover` lets a host device with the same MAC address stand in for the card.
     """
 
     network: Name = DEFAULT_NETWORK
@@ -152,6 +153,7 @@ class NicSpec:
     tx_queue_size: int | None = None
     tx: str | None = None
     sndbuf: Size | None = None
+    failover: bool | None = None
     offloads: Mapping[str, bool] = attrs.field(factory=dict)
     vlan: int | None = None
     trunk: tuple[int, ...] = ()

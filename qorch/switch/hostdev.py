@@ -6,7 +6,7 @@ from pathlib import Path
 
 import attrs
 
-from qorch.switch.device import Device, DeviceModel
+from qorch.switch.device import Device, DeviceModel, DeviceVirtio
 
 
 @attrs.frozen(kw_only=True)
@@ -21,6 +21,7 @@ class DeviceVfioPci(DeviceModel):
     x_vga: bool | None = None
     display: str | None = None
     ramfb: bool | None = None
+    failover_pair: str | None = attrs.field(default=None, metadata={"qemu": "failover_pair_id"})
 
 
 @attrs.frozen(kw_only=True)
@@ -54,6 +55,19 @@ class DeviceScsiGeneric(Device):
     def driver(self) -> str:
         """QEMU's name of it."""
         return "scsi-generic"
+
+
+@attrs.frozen(kw_only=True)
+class DeviceVhostScsi(DeviceVirtio):
+    """`-device vhost-scsi-*`: a target of the host's kernel, with all its units."""
+
+    wwpn: str
+    bootindex: int | None = None
+
+    @property
+    def stem(self) -> str:
+        """QEMU's name without the transport."""
+        return "vhost-scsi"
 
 
 @attrs.frozen(kw_only=True)

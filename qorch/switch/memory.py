@@ -67,12 +67,16 @@ class NumaNode:
 
     nodeid: int
     cpus: tuple[str, ...] = ()
+    initiator: int | None = None
     memdev: str | None = None
 
     def args(self) -> tuple[str, ...]:
         ranges = [f"cpus={cpus}" for cpus in self.cpus]
         return "-numa", option_word(
-            "node", {"nodeid": self.nodeid}, *ranges, {"memdev": self.memdev}
+            "node",
+            {"nodeid": self.nodeid},
+            *ranges,
+            {"initiator": self.initiator, "memdev": self.memdev},
         )
 
 

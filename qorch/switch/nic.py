@@ -29,6 +29,7 @@ class DeviceVirtioNet(DeviceVirtio):
     rx_queue_size: int | None = None
     tx_queue_size: int | None = None
     tx: str | None = None
+    failover: bool | None = None
     offloads: dict[str, bool] = attrs.field(factory=dict)
 
     @property

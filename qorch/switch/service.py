@@ -100,6 +100,18 @@ class DeviceIvshmemDoorbell(Device):
 
 
 @attrs.frozen(kw_only=True)
+class DeviceErst(Device):
+    """`-device acpi-erst`: a store for a guest's last words, in the file of `memdev`."""
+
+    memdev: str
+
+    @property
+    def driver(self) -> str:
+        """QEMU's name of it."""
+        return "acpi-erst"
+
+
+@attrs.frozen(kw_only=True)
 class DeviceIommu(DeviceModel):
     """`-device intel-iommu`, `amd-iommu` or `virtio-iommu-pci`, before what it translates."""
 

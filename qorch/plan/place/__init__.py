@@ -57,6 +57,10 @@ def place_devices(
     else:
         _seat_pci(controllers, pci, seats, kept)
     places = {**units.places, **dict(pci.places())}
+    for seat in seats:
+        if seat.bus is Bus.PCI and seat.address and seat.address.acpi_index is not None:
+            place = places.get(seat.id, Place())
+            places[seat.id] = attrs.evolve(place, acpi_index=seat.address.acpi_index)
     ports = () if family is MachineFamily.MICROVM else tuple(pci.port_places())
     return Placement(controllers.finish(places, ports), places)
 

@@ -289,6 +289,25 @@ DEVICES = {  # words inside <devices>: lines of [vm.a]
     """<memory model='dimm' access='private' discard='yes'><target><size unit='MiB'>64</size>
        </target></memory>""": """
         memory.device = [{ backend = { type = "file", shared = false, discard = true } }]""",
+    """<interface type='user'><model type='virtio'/><teaming type='persistent'/>
+       <alias name='ua-a'/></interface><interface type='hostdev'>
+       <source><address type='pci' bus='3' slot='7' function='1'/></source>
+       <teaming type='transient' persistent='ua-a'/></interface>""": """
+        nic = [{ failover = true }]
+        hostdev = [{ host = "0000:03:07.1", failover_pair = 0 }]""",
+    """<interface type='user'><model type='virtio'/><acpi index='3'/></interface>""": """
+        nic = [{ address = { acpi_index = 3 } }]""",
+    """<disk><source file='/a'><slices><slice type='storage' offset='512' size='1024'/></slices>
+       </source><target dev='vda'/></disk>""": """
+        disk = [{ path = "/a", slice = { offset = "512B", size = "1KiB" } }]""",
+    """<hostdev mode='subsystem' type='scsi_host' model='virtio'>
+       <source protocol='vhost' wwpn='naa.5123456789abcde0'/></hostdev>""": """
+        hostdev = [{ type = "vhost-scsi", host = "naa.5123456789abcde0" }]""",
+    """<controller type='scsi' model='virtio-scsi'/><hostdev type='scsi'>
+       <source protocol='iscsi' name='iqn.a:t/1'><host name='h'/></source></hostdev>""": """
+        hostdev = [{ type = "scsi", url = "iscsi://h:3260/iqn.a:t/1" }]""",
+    """<pstore backend='acpi-erst'><path>/p</path><size unit='KiB'>16</size></pstore>""": """
+        pstore = { path = "/p", size = "16KiB" }""",
 }
 
 DOMAINS = {  # words inside <domain>: lines of [vm.a]
@@ -396,6 +415,22 @@ DOMAINS = {  # words inside <domain>: lines of [vm.a]
         qemu_args = ["-shim", "/s", "-acpitable", "sig=MSDM,file=/m"]""",
     "<defaultiothread thread_pool_min='2' thread_pool_max='9'/>": """
         qemu_args = ["-object", "main-loop,id=main-loop,thread-pool-min=2,thread-pool-max=9"]""",
+    """<vcpu>2</vcpu><cpu><numa><cell cpus='0-1' memory='64' unit='MiB'><cache level='1'
+       associativity='full' policy='writeback'><size value='10' unit='KiB'/>
+       <line value='8' unit='B'/></cache></cell><cell memory='64' unit='MiB'/><interconnects>
+       <latency initiator='0' target='0' type='access' value='5'/>
+       <bandwidth initiator='0' target='1' cache='1' type='read' value='1024' unit='KiB'/>
+       </interconnects></numa></cpu>""": """
+        features = { hmat = true }
+        numa = [{ initiator = 0 }, { initiator = 0 }]
+        qemu_args = [
+          "-numa",
+          "hmat-lb,initiator=0,target=0,hierarchy=memory,data-type=access-latency,latency=5",
+          "-numa",
+          "hmat-lb,initiator=0,target=1,hierarchy=first-level,data-type=read-bandwidth,bandwidth=1024K",
+          "-numa",
+          "hmat-cache,node-id=0,size=10K,level=1,associativity=complex,policy=write-back,line=8",
+        ]""",
 }
 
 
@@ -471,6 +506,10 @@ def test_what_is_no_device(inside, lines):
         "<devices><graphics type='rdp'/></devices>",
         "<devices><hostdev mode='capabilities' type='misc'/></devices>",
         "<devices><pstore backend='acpi-erst'><path>/p</path></pstore></devices>",
+        "<devices><interface type='user'><backend type='passt'/></interface></devices>",
+        "<devices><interface type='user'><port isolated='yes'/></interface></devices>",
+        "<devices><interface><vlan><tag id='4'/></vlan></interface></devices>",
+        "<cpu match='minimum'><model>Nehalem</model></cpu>",
         "<devices><tpm><backend type='external'><source/></backend></tpm></devices>",
         "<cputune><shares>2</shares></cputune>",
         "<launchSecurity type='sev'/>",
