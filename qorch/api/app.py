@@ -244,7 +244,8 @@ class _Api:
         self, verb: Callable[..., Awaitable[None]], channel: trio.MemorySendChannel[bytes]
     ) -> None:
         def tell(what: dict[str, Any]) -> None:
-            with contextlib.suppress(trio.BrokenResourceError):  # the client has left
+            # The client has left, or the verb has and something goes on in the background.
+            with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
                 channel.send_nowait(_line(what))
 
         with self.activity.busy(), channel:

@@ -8,6 +8,7 @@ import socket
 import struct
 import subprocess
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,19 @@ from qorch.testing.namespace import enter_namespace, open_namespace
 
 pytestmark = pytest.mark.testbed
 
+DOCUMENT = """
+    [network.office10]
+    mode = "vlan"
+    uplink = "up10"
+    vlan = 10
+    bridge = "brvlan10"
+
+    [network.office]
+    mode = "bridge"
+    uplink = "up20"
+    vlan_filtering = true
+    trunk = [10, 20]
+"""
 MACHINE = """
     [vm.vm{vlan}]
     memory = "64MiB"
@@ -26,34 +40,9 @@ MACHINE = """
 
     [[vm.vm{vlan}.nic]]
     mac = "{mac}"
+    {card}
 """
-OWN = """
-    network = "office{vlan}"
-"""
-SHARED = """
-    network = "office"
-    vlan = {vlan}
-"""
-SEPARATE = """
-    [network.office10]
-    mode = "vlan"
-    uplink = "up0"
-    vlan = 10
-    bridge = "brvlan10"
-
-    [network.office20]
-    mode = "vlan"
-    uplink = "up0"
-    vlan = 20
-    bridge = "brvlan20"
-"""
-AWARE = """
-    [network.office]
-    mode = "bridge"
-    uplink = "up0"
-    vlan_filtering = true
-    trunk = [10, 20]
-"""
+CARDS = {10: 'network = "office10"', 20: 'network = "office"\n    vlan = 20'}
 ETH_P_ALL = 3  # linux/if_ether.h
 SOL_PACKET, PACKET_AUXDATA = 263, 8  # linux/if_packet.h
 TP_STATUS_VLAN_VALID = 1 << 4
@@ -71,14 +60,13 @@ def receive_frame(end: socket.socket) -> tuple[int | None, bytes]:
     return None, frame
 
 
-@pytest.fixture
-def wire(qorch_host: Host) -> Iterator[socket.socket]:
-    """The far end of the cable of an uplink `up0`."""
+@contextmanager
+def open_wire(host: Host, name: str) -> Iterator[socket.socket]:
+    """An uplink, and the far end of its cable."""
     with open_namespace() as far:
-        run = qorch_host.run
-        run("ip", "link", "add", "up0", "type", "veth", "peer", "name", "far")
-        run("ip", "link", "set", "far", "netns", f"/proc/{os.getpid()}/fd/{far}")
-        run("ip", "link", "set", "up0", "up")
+        host.run("ip", "link", "add", name, "type", "veth", "peer", "name", "far")
+        host.run("ip", "link", "set", "far", "netns", f"/proc/{os.getpid()}/fd/{far}")
+        host.run("ip", "link", "set", name, "up")
         with enter_namespace(far):  # a socket stays where it was made
             subprocess.run(["ip", "link", "set", "far", "up"], check=True)
             end = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL))
@@ -87,25 +75,32 @@ def wire(qorch_host: Host) -> Iterator[socket.socket]:
         end.settimeout(180)
         with end:
             yield end
-        run("ip", "link", "del", "up0")
+        host.run("ip", "link", "del", name)
 
 
-@pytest.mark.parametrize(
-    ("networks", "card"), [(SEPARATE, OWN), (AWARE, SHARED)], ids=["separate", "aware"]
-)
-def test_frames_are_tagged(
-    qorch_host: Host, wire: socket.socket, bios: Path, tmp_path: Path, networks: str, card: str
-) -> None:
-    """What a machine on a VLAN sends leaves by the uplink with that VLAN's tag, and no other."""
-    text = networks
-    for vlan, mac in MACS.items():
-        disk = shutil.copy(bios / "disk.img", tmp_path / f"{vlan}.raw")
-        text += MACHINE.format(vlan=vlan, disk=disk, mac=mac) + card.format(vlan=vlan)
-    qorch_host.up(text, wait=None)
+def find_tags(wire: socket.socket, wanted: str) -> set[tuple[str, int | None]]:
+    """Which machine sent frames with which tags, until one of them has."""
     seen: set[tuple[str, int | None]] = set()
-    wanted = {(mac, vlan) for vlan, mac in MACS.items()}
-    while not wanted <= seen:  # they ask for an address, again and again
-        vlan, frame = receive_frame(wire)
-        seen.add((frame[6:12].hex(":"), vlan))
-    assert {each for each in seen if each[0] in MACS.values()} == wanted
-    qorch_host.down(text)
+    while wanted not in {mac for mac, _ in seen}:  # they ask for an address, again and again
+        tag, frame = receive_frame(wire)
+        mac = frame[6:12].hex(":")
+        if mac in MACS.values():
+            seen.add((mac, tag))
+    return seen
+
+
+def test_frames_are_tagged(qorch_host: Host, bios: Path, tmp_path: Path) -> None:
+    """What a machine on a VLAN sends leaves by the uplink with that VLAN's tag, and no other.
+
+    One is on a bridge of its own above a sub-interface, one on a bridge that knows VLANs.
+    """
+    text = DOCUMENT
+    with ExitStack() as stack:
+        wires = {vlan: stack.enter_context(open_wire(qorch_host, f"up{vlan}")) for vlan in MACS}
+        for vlan, mac in MACS.items():
+            disk = shutil.copy(bios / "disk.img", tmp_path / f"{vlan}.raw")
+            text += MACHINE.format(vlan=vlan, disk=disk, mac=mac, card=CARDS[vlan])
+        qorch_host.up(text, wait=None)
+        for vlan, mac in MACS.items():
+            assert find_tags(wires[vlan], mac) == {(mac, vlan)}
+        qorch_host.down(text)
