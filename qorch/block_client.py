@@ -95,6 +95,28 @@ class BlockClient(NamedTuple):
         body = {"directory": directory, "backup_id": backup}
         self.client.follow("POST", _path(name, "backups", "restore"), body, report)
 
+    def serve_backup(
+        self,
+        name: str,
+        socket: str,
+        *,
+        report: Report,
+        since: str | None = None,
+        checkpoint: str | None = None,
+        freeze: bool | None = None,
+    ) -> None:
+        """Serve a machine's disks on a socket (an absolute path) until `end_export`.
+
+        `report` is given one line, of the type `ready`, with the ids of the `disks`. If the client
+        leaves, they are served no longer, and no checkpoint is kept.
+        """
+        body = {"socket": socket, "since": since, "checkpoint": checkpoint, "freeze": freeze}
+        self.client.follow("POST", _path(name, "export"), body, report)
+
+    def end_export(self, name: str) -> None:
+        """End what `serve_backup` serves: all of it was read."""
+        self.client.ask("DELETE", _path(name, "export"))
+
     def find_jobs(self) -> list[dict[str, Any]]:
         """What is being done to the disks of running machines."""
         answer: list[dict[str, Any]] = self.client.ask("GET", "/v1/jobs")

@@ -107,6 +107,11 @@ class Stream:
         return left
 
 
+def make_line(what: dict[str, Any]) -> bytes:
+    """One line of a stream of JSON lines."""
+    return json.dumps(what, default=str).encode() + b"\n"
+
+
 def error_answer(error: Exception) -> Json:
     """Answer with an error and the HTTP status of its kind."""
     described = describe_error(error)

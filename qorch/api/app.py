@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib.metadata
-import json
 import math
 import os
 from collections.abc import Awaitable, Callable
@@ -34,6 +33,7 @@ from qorch.api.answer import (
     answering,
     describe_error,
     error_answer,
+    make_line,
     stopping_answer,
     stopping_error,
 )
@@ -101,7 +101,7 @@ def make_app(
             ("POST", "/gc", api.remove_leftovers),
             *make_network_routes(supervisor.networks, api.run_verb),
             *make_storage_routes(supervisor.storage, api.run_verb, stopping),
-            *make_block_routes(supervisor.block, api.run_verb),
+            *make_block_routes(supervisor.block, api.run_verb, stopping),
         )
     ]
     app = Starlette(
@@ -216,7 +216,7 @@ class _Api:
             with self.supervisor.open_events(machine) as events:
                 await stream.start()
                 async for event in events:
-                    await stream.write(_line(event))
+                    await stream.write(make_line(event))
 
         return Stream(pump, self.stopping, "application/x-ndjson")
 
@@ -246,7 +246,7 @@ class _Api:
         def tell(what: dict[str, Any]) -> None:
             # The client has left, or the verb has and something goes on in the background.
             with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
-                channel.send_nowait(_line(what))
+                channel.send_nowait(make_line(what))
 
         with self.activity.busy(), channel:
             try:
@@ -298,10 +298,6 @@ def _describe_progress(progress: Progress) -> dict[str, str]:
     if progress.message:
         return {"type": "note", **subject, "message": progress.message}
     return {"type": "step", **subject, "step": progress.step}
-
-
-def _line(what: dict[str, Any]) -> bytes:
-    return json.dumps(what, default=str).encode() + b"\n"
 
 
 @functools.cache

@@ -10,17 +10,18 @@ from urllib.parse import unquote
 
 import attrs
 
-from qorch.api.answer import Endpoint, Json
+from qorch.api.answer import Endpoint, Json, Stream, describe_error, make_line
 from qorch.api.body import Field, read_directory, read_fields, read_flag, read_text
 from qorch.api.names import find_name
 from qorch.block.commands import LIMITS
-from qorch.errors import InputError, Problem
+from qorch.errors import InputError, Problem, QorchError
+from qorch_storage.errors import StorageError
 
 if TYPE_CHECKING:
+    import trio
     from starlette.requests import Request
     from starlette.responses import Response
 
-    from qorch.api.answer import Stream
     from qorch.api.protocol import Block
 
     RunVerb = Callable[..., Response | Stream]
@@ -61,9 +62,11 @@ def _read_path(value: object) -> Path:
     return Path(read_directory(value))
 
 
-def make_routes(block: Block, run_verb: RunVerb) -> list[tuple[str, str, Endpoint]]:
+def make_routes(
+    block: Block, run_verb: RunVerb, stopping: trio.Event
+) -> list[tuple[str, str, Endpoint]]:
     """Method, path and endpoint of each request."""
-    api = _Api(block, run_verb)
+    api = _Api(block, run_verb, stopping)
     machine = "/machines/{name}"
     return [
         ("GET", f"{machine}/snapshots", api.find_snapshots),
@@ -78,6 +81,8 @@ def make_routes(block: Block, run_verb: RunVerb) -> list[tuple[str, str, Endpoin
         ("GET", f"{machine}/backups", api.find_backups),
         ("POST", f"{machine}/backups", api.create_backup),
         ("POST", f"{machine}/backups/restore", api.restore_backup),
+        ("POST", f"{machine}/export", api.serve_backup),
+        ("DELETE", f"{machine}/export", api.end_export),
         ("POST", f"{machine}/pause", api.pause_machine),
         ("POST", f"{machine}/resume", api.resume_machine),
         ("GET", "/jobs", api.find_jobs),
@@ -89,6 +94,7 @@ def make_routes(block: Block, run_verb: RunVerb) -> list[tuple[str, str, Endpoin
 class _Api:
     block: Block
     run_verb: RunVerb
+    stopping: trio.Event
 
     async def find_snapshots(self, request: Request) -> Response:
         return Json(self.block.find_snapshots(find_name(request)))
@@ -153,6 +159,33 @@ class _Api:
         fields = {"directory": Field(_read_path), "backup_id": Field(read_text)}
         verb = functools.partial(self.block.restore_backup, find_name(request))
         return self.run_verb(verb, **await read_fields(request, fields))
+
+    async def serve_backup(self, request: Request) -> Stream:
+        """Serve for as long as the client stays."""
+        fields = {
+            "socket": Field(_read_path),
+            "since": Field(read_maybe_text, None),
+            "checkpoint": Field(read_maybe_text, None),
+            "freeze": Field(read_maybe_flag, None),
+        }
+        values = await read_fields(request, fields)
+        name = find_name(request)
+
+        async def pump(stream: Stream) -> None:
+            try:
+                async with self.block.open_export(name, **values) as export:
+                    await stream.write(make_line({"type": "ready", "disks": export.disks}))
+                    await export.over.wait()
+            except (QorchError, StorageError) as error:
+                await stream.write(make_line({"type": "error", "error": describe_error(error)}))
+            else:
+                await stream.write(make_line({"type": "done"}))
+
+        return Stream(pump, self.stopping, "application/x-ndjson")
+
+    async def end_export(self, request: Request) -> Response:
+        await self.block.end_export(find_name(request))
+        return Json({})
 
     async def pause_machine(self, request: Request) -> Response | Stream:
         return self.run_verb(functools.partial(self.block.pause_machine, find_name(request)))

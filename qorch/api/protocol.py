@@ -126,6 +126,18 @@ class Storage(Protocol):
         """Open a place for an image that comes in pieces."""
 
 
+class Export(Protocol):
+    """Disks that are served."""
+
+    @property
+    def disks(self) -> tuple[str, ...]:
+        """Their ids."""
+
+    @property
+    def over(self) -> trio.Event:
+        """Set when they are served no longer."""
+
+
 class Block(Protocol):
     """What is done to machines' disks. The errors are those of the supervisor's verbs."""
 
@@ -191,6 +203,20 @@ class Block(Protocol):
         self, name: str, *, report: Report, directory: Path, backup_id: str
     ) -> None:
         """Restore a backup."""
+
+    def open_export(
+        self,
+        name: str,
+        *,
+        socket: Path,
+        since: str | None = None,
+        checkpoint: str | None = None,
+        freeze: bool | None = None,
+    ) -> AbstractAsyncContextManager[Export]:
+        """Serve disks over NBD."""
+
+    async def end_export(self, name: str) -> None:
+        """Serve them no longer."""
 
     async def find_jobs(self) -> list[dict[str, object]]:
         """List jobs as `qorch job ls --json` prints them."""

@@ -30,7 +30,7 @@ from qorch_storage.plan import ImageFormat
 
 VERSION = 1
 MANIFEST = "backup.json"
-_SINCE = "qorch-since"  # what has changed since the last backup, as of now; gone with the job
+SINCE = "qorch-since"  # what has changed since the last backup, as of now; gone with the job
 
 
 @attrs.frozen(kw_only=True)
@@ -104,7 +104,7 @@ def make_actions(plan: BackupPlan, graph: Graph, targets: Mapping[str, str]) -> 
         yield as_action(add_bitmap(node.name, plan.manifest.bitmap, persistent=persistent))
         since = None
         if plan.old_bitmap is not None:
-            since = _SINCE
+            since = SINCE
             yield as_action(add_bitmap(node.name, since, persistent=False, disabled=True))
             sources = find_sources(graph, disk, plan.old_bitmap)
             yield as_action(merge_bitmaps(node.name, since, sources))
@@ -116,7 +116,7 @@ def find_done_bitmaps(
     graph: Graph, disks: Sequence[str], names: Iterable[str | None]
 ) -> Iterator[tuple[str, str]]:
     """Bitmaps, as pairs of node and name, that are not needed any more and can be removed."""
-    unwanted = {name for name in (*names, _SINCE) if name is not None}
+    unwanted = {name for name in (*names, SINCE) if name is not None}
     for disk in disks:
         for path in graph.disks[disk].chain if disk in graph.disks else ():
             node = graph.nodes.get(path)

@@ -171,6 +171,7 @@ class Verb(enum.StrEnum):
     MOVE = "move"
     FLATTEN = "flatten"
     BACKUP = "backup"
+    SERVE = "serve"
     RESTORE = "restore"
     MEDIUM = "medium"
 
@@ -195,7 +196,10 @@ class DiskChange:
 
 @attrs.frozen(kw_only=True)
 class Journal:
-    """An operation that was begun. `made` is removed if it is undone, `drop` when it is done."""
+    """An operation that was begun. `made` is removed if it is undone, `drop` when it is done.
+
+    `socket` is what disks are served on, and `bitmaps` are those that go when they are no more.
+    """
 
     version: int = VERSION
     verb: Verb
@@ -208,6 +212,8 @@ class Journal:
     plan: MachinePlan | None = None
     thaw: bool = False
     backup: BackupPlan | None = None
+    socket: Path | None = None
+    bitmaps: tuple[str, ...] = ()
 
     @property
     def memory(self) -> Path | None:
@@ -232,6 +238,8 @@ def judge(journal: Journal, *, running: bool, tops: Mapping[str, Path], jobs: bo
     """Decide, by the images that QEMU has on top if it runs, and whether its jobs are there."""
     if journal.verb in {Verb.MERGE, Verb.FLATTEN}:  # what was begun cannot be taken back
         return Verdict.GO_ON
+    if journal.verb is Verb.SERVE:  # nobody is there to serve to
+        return Verdict.UNDO
     if running:
         if jobs and journal.step is not Step.MAKING:
             return Verdict.GO_ON

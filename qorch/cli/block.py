@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from functools import partial
 from typing import Any
+from urllib.parse import quote
 
 import click
 
@@ -151,6 +152,49 @@ def restore_backup(name: str, directory: str, backup: str) -> None:
     """Give a stopped machine's disks what a backup holds, in new volumes."""
     with Progress() as progress, open_client() as client:
         BlockClient(client).restore_backup(name, directory, backup, report=progress)
+
+
+@backup.command("serve")
+@name_argument
+@click.option(
+    "--socket",
+    required=True,
+    type=click.Path(resolve_path=True),
+    help="The Unix socket to serve on; it must not exist.",
+)
+@click.option("--since", help="Also tell what has changed since this checkpoint.")
+@click.option("--checkpoint", help="Record from now on what changes, under this name.")
+@click.option(
+    "--freeze/--no-freeze",
+    default=None,
+    help="Have the guest agent freeze the file systems, or fail; by default where one answers.",
+)
+def serve_backup(
+    name: str, *, socket: str, since: str | None, checkpoint: str | None, freeze: bool | None
+) -> None:
+    """Serve all disks as they are at one moment, read-only over NBD, for others to copy.
+
+    Prints the URL of each, and waits for `qorch backup end NAME`. Ctrl-C ends it, too, and keeps no
+    checkpoint. With --since, what has changed is the metadata context
+    qemu:dirty-bitmap:qorch-since.
+    """
+
+    def tell(line: dict[str, Any]) -> None:
+        for disk in line["disks"]:
+            click.echo(f"nbd+unix:///{disk}?socket={quote(socket)}")
+
+    with open_client() as client:
+        BlockClient(client).serve_backup(
+            name, socket, since=since, checkpoint=checkpoint, freeze=freeze, report=tell
+        )
+
+
+@backup.command("end")
+@name_argument
+def end_export(name: str) -> None:
+    """End what `backup serve` serves, and keep its checkpoint: all was read."""
+    with open_client() as client:
+        BlockClient(client).end_export(name)
 
 
 @click.group()

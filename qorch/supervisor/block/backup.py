@@ -196,7 +196,7 @@ async def undo_backup(work: Work, journal: Journal) -> None:
     """End what is left of a backup that is not complete; may be done again."""
     plan = journal.backup
     if work.machine is not None and plan is not None:
-        await _end_jobs(work, journal)
+        await end_jobs(work, journal)
         await _leave_nodes(work, journal, [plan.manifest.bitmap])
     if plan is not None:
         await work.in_thread(_remove, plan.place)
@@ -204,9 +204,10 @@ async def undo_backup(work: Work, journal: Journal) -> None:
     work.records.clear_journal(work.name)
 
 
-async def _end_jobs(work: Work, journal: Journal) -> None:
+async def end_jobs(work: Work, journal: Journal) -> None:
+    """Cancel the jobs that an operation has, and wait until they are gone."""
     for change in journal.disks:
-        job = make_job_id("backup", change.disk)
+        job = make_job_id(journal.verb, change.disk)
         if job in await work.jobs():
             await work.try_execute(cancel_job(job))
             try:

@@ -7,7 +7,8 @@ supervisor. A job is ended by `cancel_job`.
 from __future__ import annotations
 
 import functools
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Protocol
 
@@ -22,11 +23,12 @@ from qorch.plan import DiskImages
 from qorch.progress import Progress, Report, ignore
 from qorch.qmp import MonitorLostError
 from qorch.spec import DEFAULT_POOL
-from qorch.supervisor.block import backup, move, settings, snapshots
+from qorch.supervisor.block import backup, move, serve, settings, snapshots
 from qorch.supervisor.block.images import remove_files, remove_volumes
 from qorch.supervisor.block.memory import find_memory_jobs
 from qorch.supervisor.block.records import Records
 from qorch.supervisor.block.resume import resume
+from qorch.supervisor.block.serve import Export
 from qorch.supervisor.block.space import Space
 from qorch.supervisor.block.work import Work, busy_error
 from qorch.supervisor.definitions import Definitions
@@ -67,6 +69,7 @@ class Block:
     _start_machine: StartMachine
     space: Space
     _busy: dict[Name, str] = attrs.field(factory=dict, init=False)
+    _exports: dict[Name, Export] = attrs.field(factory=dict, init=False)
 
     # -- snapshots -----------------------------------------------------------------------------
 
@@ -199,6 +202,50 @@ class Block:
         """Give a stopped machine's disks what a backup holds. Raises MachineError, StorageError."""
         operation = functools.partial(backup.restore_backup, directory=directory, id_=backup_id)
         await self._do(name, f"restore {backup_id}", operation, report)
+
+    @asynccontextmanager
+    async def open_export(
+        self,
+        name: str,
+        *,
+        socket: Path,
+        since: str | None = None,
+        checkpoint: str | None = None,
+        freeze: bool | None = None,
+        report: Report = ignore,
+    ) -> AsyncIterator[Export]:
+        """Serve a machine's disks, as they are now, read-only over NBD as long as the block lasts.
+
+        Left by an error, the block leaves no checkpoint. `end_export` ends it from elsewhere: then
+        `end` of what is yielded is set. Raises InputError, MachineError, NotFoundError,
+        StorageError.
+        """
+        known = self._definitions.find(name)
+        if known in self._busy:
+            raise busy_error(name, self._busy[known])
+        export = Export(socket=socket, since=since, checkpoint=checkpoint, freeze=freeze)
+        operation = functools.partial(serve.serve_backup, export=export)
+        outcome = self._start(known, f"backup over {socket}", operation, report)
+        self._exports[known] = export
+        try:
+            await _wait_any(export.ready, outcome.done)
+            if not outcome.done.is_set():
+                yield export
+                export.complete = True
+        finally:
+            export.end.set()
+            with trio.CancelScope(shield=True, deadline=trio.current_time() + _END_DEADLINE):
+                await outcome.done.wait()
+            del self._exports[known]
+        if outcome.error is not None:
+            raise outcome.error
+
+    async def end_export(self, name: str) -> None:
+        """End what `open_export` serves, as a success. Raises NotFoundError."""
+        export = self._exports.get(self._definitions.find(name))
+        if export is None:
+            raise NotFoundError(f"nothing of {name} is served", f"qorch backup serve {name}")
+        export.finish()
 
     # -- jobs ----------------------------------------------------------------------------------
 
@@ -337,6 +384,17 @@ class Block:
             self._records,
             self._find_pools()[DEFAULT_POOL],
         )
+
+
+async def _wait_any(*events: trio.Event) -> None:
+    async with trio.open_nursery() as nursery:
+
+        async def wait(event: trio.Event) -> None:
+            await event.wait()
+            nursery.cancel_scope.cancel()
+
+        for event in events:
+            nursery.start_soon(wait, event)
 
 
 def _make_row(snapshot: Snapshot, branch: str, current: str | None) -> dict[str, object]:

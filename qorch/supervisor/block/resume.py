@@ -10,6 +10,7 @@ from qorch.supervisor.block.freeze import thaw
 from qorch.supervisor.block.memory import let_go_on
 from qorch.supervisor.block.merge import find_images, merge_images, tidy
 from qorch.supervisor.block.move import copy_disk, end_stream, stream_disk
+from qorch.supervisor.block.serve import take_down
 from qorch.supervisor.block.work import Work
 
 
@@ -29,6 +30,8 @@ async def resume(work: Work, *, go_on: bool) -> None:
             await finish(work, journal)
         case Verdict.UNDO if journal.verb is Verb.BACKUP:
             await undo_backup(work, journal)
+        case Verdict.UNDO if journal.verb is Verb.SERVE:
+            await take_down(work, journal)
         case Verdict.UNDO:
             await undo(work, journal)
         case Verdict.GO_ON:

@@ -43,7 +43,7 @@ async def create_snapshot(
     tops = await find_tops(work)
     if not tops:
         raise MachineError(f"{work.name} has no disk to make a snapshot of")
-    changes, volumes = await _plan_overlays(work, tops)
+    changes, volumes = await plan_overlays(work, tops)
     file = work.records.state.machine_memory(work.name) / name if memory else None
     journal = Journal(
         verb=Verb.SNAPSHOT,
@@ -93,7 +93,7 @@ async def find_tops(work: Work) -> dict[str, Backing]:
     return {id_: node.image for id_, node in nodes.items() if node is not None}
 
 
-async def _plan_overlays(
+async def plan_overlays(
     work: Work, bases: dict[str, Backing]
 ) -> tuple[tuple[DiskChange, ...], tuple[Volume, ...]]:
     """An overlay for each disk over an image, and what changes for the disk."""
@@ -157,7 +157,7 @@ async def revert_snapshot(work: Work, name: str, *, memory: bool = True) -> None
             f"only the disks: qorch snapshot revert --disks-only {work.name} {name}",
         )
     bases = {id_: image for id_, image in target.disks.items() if _has_disk(work, id_)}
-    changes, volumes = await _plan_overlays(work, bases)
+    changes, volumes = await plan_overlays(work, bases)
     left = {change.before.path for change in changes}
     drop = tuple(volume for volume in work.record.volumes if volume.image.path in left)
     journal = Journal(verb=Verb.REVERT, disks=changes, made=volumes, drop=drop, snapshot=target)

@@ -63,6 +63,7 @@ def test_while_qemu_runs_the_graph_decides(verb, step, top):
         (Verb.MERGE, Step.PIVOTING, Verdict.GO_ON),
         (Verb.FLATTEN, Step.MAKING, Verdict.GO_ON),
         (Verb.BACKUP, Step.MADE, Verdict.UNDO),
+        (Verb.SERVE, Step.MADE, Verdict.UNDO),
         (Verb.RESTORE, Step.MAKING, Verdict.UNDO),
         (Verb.RESTORE, Step.MADE, Verdict.FINISH),
     ],
