@@ -205,6 +205,7 @@ class FakeSupervisor:
     consoles: set = attrs.field(factory=set)
     listeners: set = attrs.field(factory=set)
     machine_rows: int = 1
+    report: object = None
     storage: object = None
     networks: object = attrs.field(factory=lambda: FakeNetworks([]))
 
@@ -315,6 +316,7 @@ class FakeSupervisor:
 
     async def _act(self, name, report, step):
         self._check(name)
+        self.report = report
         report(Progress("vm", name, step))
         if name == "slow":
             self.entered.set()

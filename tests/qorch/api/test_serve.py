@@ -9,6 +9,7 @@ import trio
 
 from qorch.api import serve
 from qorch.api.activity import Activity
+from qorch.progress import Progress
 
 START = b"POST /v1/machines/slow/start HTTP/1.1\r\nHost: q\r\nContent-Length: 0\r\n\r\n"
 
@@ -39,6 +40,16 @@ async def test_client_that_leaves_cancels_nothing(api):
     api.supervisor.release.set()
     await wait_idle(api.activity)
     assert api.supervisor.calls == [("start", "slow", None), ("started", "slow")]
+
+
+async def test_work_that_outlives_its_verb_may_tell(api):
+    """What goes on in the background after a verb has ended tells of its steps to nobody."""
+    stream = await api.send(START)
+    api.supervisor.release.set()
+    await read_until(stream, b'"type": "done"')
+    await wait_idle(api.activity)
+    await stream.aclose()
+    api.supervisor.report(Progress("vm", "slow", "later"))
 
 
 async def test_client_that_leaves_at_once(api):
