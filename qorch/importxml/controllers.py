@@ -189,33 +189,40 @@ def _pci(node: Node, buses: Buses) -> ControllerSpec | None:
     model, index = node.get("model") or "", _index(node)
     if model in ("pci-root", "pcie-root"):
         for child in node.nodes:
-            if child.tag not in ("pcihole64", "model"):
+            if child.tag not in ("pcihole64", "model", "target"):
                 child.skip()
         return None
     if model not in _PCI:
         node.leave(f"PCI controllers of model {model!r} are not a PC's")
         return None
-    target = node.find("target")
-    properties: dict[str, Value] = {}
-    for key, name in (
-        *(("chassisNr", "chassis_nr"), ("chassis", "chassis"), ("port", "port")),
-        *(("busNr", "bus_nr"), ("memReserve", "mem-reserve")),
-    ):
-        if (number := target.number(key)) is not None:
-            properties[name] = number
-    if model == "pcie-switch-upstream-port":
-        properties.pop("chassis", None)
-    if (hotplug := target.on("hotplug")) is not None:
-        properties["hotplug" if model.startswith("pcie-root") else "shpc"] = hotplug
-    cell = target.find("node").text_number()
-    if cell is not None:
-        properties["numa_node"] = cell
     return ControllerSpec(
         model=node.find("model").get("name") or _PCI[model],
         id=f"pci.{index}",
         address=address_of(node, buses),
-        properties=properties,
+        properties=_pci_properties(node, model),
     )
+
+
+def _pci_properties(node: Node, model: str) -> dict[str, Value]:
+    """`<target>` in QEMU's names."""
+    target = node.find("target")
+    properties: dict[str, Value] = {}
+    for key, name in (
+        *(("chassisNr", "chassis_nr"), ("chassis", "chassis"), ("port", "port")),
+        ("busNr", "bus_nr"),
+    ):
+        if (number := target.number(key)) is not None:
+            properties[name] = number
+    if (reserve := target.number("memReserve")) is not None:
+        properties["mem-reserve"] = reserve << 10
+    if model == "pcie-switch-upstream-port":
+        properties.pop("chassis", None)
+    if (hotplug := target.on("hotplug")) is not None:
+        properties["hotplug" if model.endswith("-port") else "shpc"] = hotplug
+    cell = target.find("node").text_number()
+    if cell is not None:
+        properties["numa_node"] = cell
+    return properties
 
 
 _READERS = {

@@ -43,21 +43,26 @@ def read_features(domain: Node) -> FeaturesSpec:
         dirty_ring_size=ring.number("size") if ring.switch() else None,
         tb_size=size_of(node.find("tcg", "tb-cache"), unit="KiB"),
         options=_options(domain),
-        globals=_hole(domain),
+        globals=_root(domain),
         dump_guest_core=domain.find("memory").on("dumpCore"),
         hmat=True if has_hmat(domain) else None,
         mem_merge=False if domain.find("memoryBacking", "nosharepages") else None,
     )
 
 
-def _hole(domain: Node) -> dict[str, Value]:
-    """How much of the address space the PCI root keeps for devices above 4 GiB."""
+def _root(domain: Node) -> dict[str, Value]:
+    """What a PCI root keeps of the address space above 4 GiB, and whether it has hotplug."""
+    found: dict[str, Value] = {}
     for node in domain.find("devices").all("controller"):
         host = {"pci-root": "i440FX-pcihost", "pcie-root": "q35-pcihost"}.get(node.word("model"))
-        size = size_of(node.find("pcihole64"), unit="KiB")
-        if host and node.get("type") == "pci" and size is not None:
-            return {f"{host}.pci-hole64-size": f"{size >> 10}K"}
-    return {}
+        if host is None or node.get("type") != "pci":
+            continue
+        if (size := size_of(node.find("pcihole64"), unit="KiB")) is not None:
+            found[f"{host}.pci-hole64-size"] = f"{size >> 10}K"
+        hotplug = node.find("target").on("hotplug")
+        if hotplug is not None and node.get("model") == "pci-root":
+            found["PIIX4_PM.acpi-root-pci-hotplug"] = hotplug
+    return found
 
 
 def _options(domain: Node) -> dict[str, Value]:

@@ -63,7 +63,8 @@ def read_memory(domain: Node, buses: Buses) -> MemorySpec:
     _current(domain)
     return MemorySpec(
         size=Size(sum(cells)) or _base(domain),
-        prealloc=_is_all_preallocated(domain, buses),
+        prealloc=_is_plain(domain, buses)
+        and domain.find("memoryBacking", "allocation").get("mode") == "immediate",
         max=round_up(size) if size else None,
         slots=most.number("slots"),
         locked=bool(domain.find("memoryBacking", "locked")),
@@ -73,14 +74,20 @@ def read_memory(domain: Node, buses: Buses) -> MemorySpec:
     )
 
 
-def _is_all_preallocated(domain: Node, buses: Buses) -> bool:
-    """How libvirt allocates the cells of machine types before 5.1, which need no back ends."""
+def _is_plain(domain: Node, buses: Buses) -> bool:
+    """Whether cells are had as QEMU has them: libvirt needs no back ends for that before 5.1.
+
+    They are then allocated, or not, together.
+    """
     version = re.fullmatch(r"pc-(?:i440fx|q35)-(\d+)\.(\d+)", buses.machine)
     old = version is not None and (int(version[1]), int(version[2])) < (5, 1)
-    cells = _numbered(domain.find("cpu", "numa").all("cell")).items()
-    backends = [_backend(domain, number, cell) for number, cell in cells]
-    plain = MemoryBackendSpec(prealloc=True)
-    return old and bool(backends) and all(backend == plain for backend in backends)
+    cells = domain.find("cpu", "numa").all("cell")
+    backing = domain.find("memoryBacking")
+    asked = (
+        *(backing.find(tag) for tag in ("hugepages", "access", "source")),
+        *(domain.find("numatune", tag) for tag in ("memnode", "memory")),
+    )
+    return old and bool(cells) and not any(asked) and not any(c.get("memAccess") for c in cells)
 
 
 def _current(domain: Node) -> None:
@@ -100,7 +107,7 @@ def read_numa(domain: Node, buses: Buses) -> tuple[NumaSpec, ...]:
     cells = _numbered(numa.all("cell"))
     if not cells and domain.find("maxMemory"):
         return _only_cell(domain)
-    whole = _is_all_preallocated(domain, buses)
+    plain = _is_plain(domain, buses)
     told, vcpus = _distances(cells), _vcpus_of(domain, cells)
     return tuple(
         NumaSpec(
@@ -108,7 +115,7 @@ def read_numa(domain: Node, buses: Buses) -> tuple[NumaSpec, ...]:
             memory=_cell_size(cell),
             distances=tuple(told.get((number, other), 20) for other in cells) if told else (),
             initiator=find_initiator(domain, number, has_cpus=bool(vcpus[number])),
-            backend=MemoryBackendSpec() if whole else _backend(domain, number, cell),
+            backend=MemoryBackendSpec() if plain else _backend(domain, number, cell),
         )
         for number, cell in cells.items()
     )
@@ -294,7 +301,7 @@ def _device_backend(node: Node, domain: Node, where: int | None) -> MemoryBacken
     spec = _backend(domain, where)
     own = choose(node, node.get("access"), _SHARED, "access")
     if path is not None:
-        spec = attrs.evolve(spec, type=MemoryBackendType.FILE, path=path)
+        spec = _in_file(spec, path, domain)
     elif own is not None and spec.type is not MemoryBackendType.MEMFD:
         spec = attrs.evolve(spec, type=MemoryBackendType.FILE)
     if node.get("model") == "nvdimm" and not source.find("pmem"):
@@ -306,5 +313,18 @@ def _device_backend(node: Node, domain: Node, where: int | None) -> MemoryBacken
         policy = spec.policy or NumaPolicy.BIND
         spec = attrs.evolve(spec, host_nodes=nodes, policy=policy)
     discard = True if node.on("discard") else spec.discard
-    discard = discard if spec.type is MemoryBackendType.FILE else None
+    discard = discard if spec.type is MemoryBackendType.FILE and path is None else None
     return attrs.evolve(spec, shared=spec.shared if own is None else own, discard=discard)
+
+
+def _in_file(spec: MemoryBackendSpec, path: Path, domain: Node) -> MemoryBackendSpec:
+    """Memory that keeps its content: huge pages are not asked for, nor what comes with them."""
+    wanted = domain.find("memoryBacking", "allocation").get("mode") == "immediate"
+    return attrs.evolve(
+        spec,
+        type=MemoryBackendType.FILE,
+        path=path,
+        hugepages=False,
+        page_size=None,
+        prealloc=wanted or None,
+    )

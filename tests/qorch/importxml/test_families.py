@@ -92,8 +92,9 @@ DEVICES = {  # words inside <devices>: lines of [vm.a]
         disk = [{ url = "iscsi://h:3260/iqn.a:t/2" }]""",
     # -- controllers
     """<controller type='pci' index='0' model='pci-root'><pcihole64 unit='GiB'>1</pcihole64>
-       </controller>""": """
-        features = { globals = { "i440FX-pcihost.pci-hole64-size" = "1048576K" } }""",
+       <target hotplug='off'/></controller>""": """
+        features = { globals = { "i440FX-pcihost.pci-hole64-size" = "1048576K",
+          "PIIX4_PM.acpi-root-pci-hotplug" = false } }""",
     "<controller type='usb' model='none'/>": "controller = ''",
     "<controller type='usb' model='qemu-xhci' ports='8'/>": """
         controller = [{ model = "qemu-xhci", id = "usb", properties = { p2 = 8, p3 = 8 } }]""",
@@ -308,6 +309,9 @@ DEVICES = {  # words inside <devices>: lines of [vm.a]
         hostdev = [{ type = "scsi", url = "iscsi://h:3260/iqn.a:t/1" }]""",
     """<pstore backend='acpi-erst'><path>/p</path><size unit='KiB'>16</size></pstore>""": """
         pstore = { path = "/p", size = "16KiB" }""",
+    """<memory model='virtio-pmem'><source><path>/n</path></source><target>
+       <size unit='MiB'>64</size></target></memory>""": """
+        memory.device = [{ model = "virtio-pmem", backend = { path = "/n", prealloc = "" } }]""",
 }
 
 DOMAINS = {  # words inside <domain>: lines of [vm.a]
@@ -431,6 +435,14 @@ DOMAINS = {  # words inside <domain>: lines of [vm.a]
           "-numa",
           "hmat-cache,node-id=0,size=10K,level=1,associativity=complex,policy=write-back,line=8",
         ]""",
+    """<os><type machine='pc-i440fx-2.3'>hvm</type></os><numatune>
+       <memory mode='strict' nodeset='1'/></numatune><cpu><numa>
+       <cell cpus='0' memory='64' unit='MiB'/></numa></cpu>""": """
+        numa = [{ memory = "64MiB", backend = { host_nodes = "1", policy = "bind" } }]""",
+    """<memoryBacking><hugepages/></memoryBacking><devices><memory model='nvdimm'>
+       <source><path>/n</path><pmem/></source><target><size unit='MiB'>64</size></target></memory>
+       </devices>""": """
+        memory.device = [{ backend = { path = "/n", hugepages = "", prealloc = "" } }]""",
 }
 
 
