@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from free_monitor import ask_qemu
 from writer import (
     check_images,
     make_document,
@@ -18,6 +20,7 @@ from writer import (
     wait_written,
 )
 
+from qorch.api import rendezvous
 from qorch.block_client import BlockClient
 from qorch.client import ClientError
 from qorch.testing import Host
@@ -62,8 +65,16 @@ def test_goes_on_from_memory(qorch_host: Host, bios: Path, tmp_path: Path) -> No
         newest = wait_written(web)
         assert min(verify(web).values()) >= newest
     assert not qorch_host.state.machine_saved("web").exists()
+    (memory,) = find_memory(qorch_host)
+    os.truncate(memory, memory.stat().st_size // 2)
+    with pytest.raises(ClientError, match="load of migration failed") as caught:
+        block.revert_snapshot("web", "s1", report=ignore)
+    assert "--disks-only" in str(caught.value.hint)
+    assert web.show()["state"] == "saved"
+    with pytest.raises(ClientError, match="goes on from the memory"):
+        block.remove_snapshot("web", "s1", report=ignore)
     block.revert_snapshot("web", "s1", memory=False, report=ignore)
-    web.wait_console("^GUEST-UP")
+    client.start_machine("web", report=ignore, wait=180)
     assert set(verify(web).values()) <= {one, other}
     block.remove_snapshot("web", "s1", report=ignore)
     assert find_memory(qorch_host) == []
@@ -114,8 +125,9 @@ def test_killed(qorch_host: Host, bios: Path) -> None:
 
 
 def test_of_a_paused_guest(qorch_host: Host, bios: Path) -> None:
-    """A guest that was paused is so again, and goes on when it is resumed."""
-    qorch_host.up(make_document(bios))
+    """A guest that was paused is so again, and goes on when it is resumed, its TPM with it."""
+    document = make_document(bios).replace('accel = "tcg"', 'accel = "tcg"\n    tpm = "2.0"')
+    qorch_host.up(document)
     web, block = qorch_host.machine("web"), BlockClient(qorch_host.client)
     start_writing(web)
     block.pause_machine("web", report=ignore)
@@ -128,6 +140,27 @@ def test_of_a_paused_guest(qorch_host: Host, bios: Path) -> None:
     block.resume_machine("web", report=ignore)
     newest = wait_written(web)
     assert min(verify(web).values()) >= newest
+
+
+def test_cancelled(qorch_host: Host, bios: Path) -> None:
+    """Writing memory is a job that is shown; cancelled, it leaves nothing, the guest goes on."""
+    qorch_host.up(make_document(bios))
+    web, block = qorch_host.machine("web"), BlockClient(qorch_host.client)
+    start_writing(web)
+    capability = {"capability": "pause-before-switchover", "state": True}  # for ever, if we let it
+    ask_qemu(qorch_host, "migrate-set-capabilities", capabilities=[capability])
+    words = (*rendezvous.COMMAND, "--state-dir", str(qorch_host.directory), "snapshot", "create")
+    command = (*words, "web", "s1", "--memory")
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        while not (rows := block.find_jobs()):
+            pass
+        assert [row["job"] for row in rows] == ["qorch-memory"]
+        block.cancel_job("web")
+        assert "cancelled" in process.communicate()[1]
+    assert process.returncode == 1
+    wait_written(web)
+    assert find_memory(qorch_host) == []
+    assert block.find_snapshots("web") == []
 
 
 NVME = """

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import os
-import socket
 import subprocess
 from pathlib import Path
-from typing import Any
 
 import pytest
+from free_monitor import ask_qemu
 
 from qorch.block_client import BlockClient
 from qorch.testing import Host
@@ -41,23 +38,6 @@ def mark(host: Host, byte: int) -> None:
     )
     line = f'qemu-io {node} "write -P {byte} {END} 512"'
     assert ask_qemu(host, "human-monitor-command", command_line=line) == ""
-
-
-def ask_qemu(host: Host, command: str, **arguments: Any) -> Any:
-    """One command on the monitor that is left free for people."""
-    words = {key.replace("_", "-"): value for key, value in arguments.items()}
-    with socket.socket(socket.AF_UNIX) as sock:
-        os.chdir(host.state.machine_run("web"))  # a path of any length
-        sock.connect("monitor.sock")
-        os.chdir("/")
-        lines = sock.makefile("rw")
-        lines.readline()
-        for name, values in (("qmp_capabilities", {}), (command, words)):
-            lines.write(json.dumps({"execute": name, "arguments": values}) + "\n")
-            lines.flush()
-            while "return" not in (answer := json.loads(lines.readline())):
-                assert "error" not in answer, answer
-    return answer["return"]
 
 
 def holds(image: str | Path, byte: int) -> bool:
