@@ -151,10 +151,12 @@ def finish_wipes(directory: Path) -> tuple[Path, ...]:
     return ()
 
 
-def write_zeroes(fd: int, size: int) -> None:
-    """Overwrite an open file or device with zeroes; holes in a file stay. Raises OSError."""
+def write_zeroes(fd: int, size: int, at: int = 0) -> None:
+    """Overwrite an open file or device with zeroes from `at` up to `size`; holes in a file stay.
+
+    Raises OSError.
+    """
     regular = stat.S_ISREG(os.fstat(fd).st_mode)
-    at = 0
     while at < size:
         end = size
         if regular:

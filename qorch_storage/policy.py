@@ -24,14 +24,18 @@ class ExtendPolicy:
             raise StorageError(f"a limit of {self.limit} bytes is nothing", "give more")
 
 
-def decide_extension(policy: ExtendPolicy, size: int, missing: int, free: int) -> int:
+def decide_extension(
+    policy: ExtendPolicy, size: int, missing: int, free: int, unit: int = 1
+) -> int:
     """Return by how many bytes something of `size` bytes grows so that `missing` more fit.
 
-    `free` is what there is to grow into. 0 means that the policy or the room does not allow it.
+    `free` is what there is to grow into, in whole units. 0 means that the policy or the room does
+    not allow it.
     """
     most = free if policy.limit is None else min(free, policy.limit - size)
+    most -= most % unit
     needed = max(missing, 1)
     if most < needed:
         return 0
     steps = -(-needed // policy.step)
-    return min(steps * policy.step, most)
+    return min(-(-steps * policy.step // unit) * unit, most)

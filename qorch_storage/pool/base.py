@@ -13,6 +13,7 @@ from qorch_storage.errors import StorageError
 from qorch_storage.files import Report, ignore
 from qorch_storage.info import Space, Volume
 from qorch_storage.plan import ImageFormat, VolumePlan
+from qorch_storage.policy import ExtendPolicy
 
 
 @attrs.frozen(kw_only=True)
@@ -59,6 +60,9 @@ class Pool(Protocol):
     def find_space(self) -> Space:
         """Look how much room there is."""
 
+    def find_zeroed(self) -> bool:
+        """Look whether new volumes read as zeroes, or as what was in their place before."""
+
     def find_volumes(self) -> tuple[Volume, ...]:
         """List the volumes by name, without a process for each."""
 
@@ -103,8 +107,11 @@ class Pool(Protocol):
     def wipe_volume(self, volume: Volume, *, report: Report = ignore) -> None:
         """Overwrite a volume and remove it; if it is killed, `remove_stale` goes on."""
 
-    def extend(self, volume: str | None, size: int, *, report: Report = ignore) -> None:
-        """Give a full pool, or the volume of that name, `size` bytes more room."""
+    def extend(self, volume: str | None, policy: ExtendPolicy, *, report: Report = ignore) -> int:
+        """Give a full pool, or the volume of that name, more room, and return how many bytes.
+
+        0 means that the policy, or what there is, allows no more.
+        """
 
     def remove_stale(self) -> tuple[Path, ...]:
         """Remove what makers that were killed left behind, and return it."""

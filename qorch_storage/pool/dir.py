@@ -32,6 +32,7 @@ from qorch_storage.plan import (
     find_format,
     make_file_name,
 )
+from qorch_storage.policy import ExtendPolicy
 from qorch_storage.pool.base import NewVolume, clear_errors, taken
 from qorch_storage.pool.wanted import check_passphrase, check_same, decide_size, describe_lack
 from qorch_storage.qemu_img import Source, make_create_words, make_resize_words
@@ -76,6 +77,10 @@ class DirPool:
             free=status.f_bavail * status.f_frsize,
             promised=sum(image.virtual_size for image in images),
         )
+
+    def find_zeroed(self) -> bool:
+        """They do: files are new."""
+        return True
 
     def find_volumes(self) -> tuple[Volume, ...]:
         """List the pool's volumes by name, without a process; hidden files are none."""
@@ -184,10 +189,9 @@ class DirPool:
         with clear_errors(f"wipe volume {volume.path}"):
             wipe_file(volume.path, report=report)
 
-    def extend(self, volume: str | None, size: int, *, report: Report = ignore) -> None:
-        """Refuse: a file grows by itself, until the file system is full."""
-        free = self.find_space().free
-        raise describe_lack(f"the file system of pool {self.name}", free + size, free)
+    def extend(self, volume: str | None, policy: ExtendPolicy, *, report: Report = ignore) -> int:
+        """Do nothing: a file grows by itself, until the file system is full."""
+        return 0
 
     def remove_stale(self) -> tuple[Path, ...]:
         """Remove what makers that were killed left behind, and return it.

@@ -1,7 +1,8 @@
-"""What pools in a volume group have in common: LVs that are made, changed and removed.
+"""A pool in a volume group: LVs that are made, changed and removed, whatever their kind.
 
-All volumes here are raw. A volume that we made carries a tag, `qorch:OWNER`. LVs without it are
-somebody else's: they are listed and can be used as disks, but never changed.
+What tells the kinds apart is in lvm.py and thin.py. All volumes here are raw. A volume that we made
+carries a tag, `qorch:OWNER`. LVs without it are somebody else's: they are listed and can be used as
+disks, but never changed.
 
 LVM's own metadata is the journal: each command of LVM happens as a whole or not at all. So a volume
 that begins empty is made by one command; one that is to be filled is made as `qorch-tmp-…` and
@@ -13,74 +14,98 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import attrs
 
 from qorch_storage.errors import StorageError
-from qorch_storage.files import Report, write_zeroes
+from qorch_storage.files import Report, ignore, write_zeroes
 from qorch_storage.image import find_image
-from qorch_storage.info import ImageInfo, Volume
+from qorch_storage.info import ImageInfo, Space, Volume
 from qorch_storage.locks import make_in_use
 from qorch_storage.lvm.commands import find_group, open_group_lock, run_lvm, try_group_lock
 from qorch_storage.lvm.report import LogicalVolume, VolumeGroup
 from qorch_storage.names import check_lv_name
 from qorch_storage.plan import ImageFormat, PoolPlan, Preallocation, VolumePlan
+from qorch_storage.policy import ExtendPolicy, decide_extension
 from qorch_storage.pool.base import NewVolume, clear_errors, taken
-from qorch_storage.pool.wanted import check_same, describe_lack
+from qorch_storage.pool.kind import Kind
+from qorch_storage.pool.wanted import check_same
 
 TEMPORARY_PREFIX = "qorch-tmp-"
 WIPE_PREFIX = "qorch-wipe-"
-
-
-@attrs.frozen(kw_only=True)
-class Kind:
-    """What tells lvm from lvm-thin: how LVs are made, which are meant, what they may lack."""
-
-    create: Callable[[int], list[str]]
-    mine: Callable[[LogicalVolume], bool]
-    lack: Callable[[VolumeGroup, int], StorageError | None]
+_METADATA_FULL = 80.0  # percent: from here on, a thin pool's records get more room along with it
 
 
 @attrs.define(eq=False)
-class Group:
-    """The verbs on one volume group, the same for all kinds of LVs in it."""
+class LvmPool:
+    """A volume group whose LVs of one kind are volumes."""
 
-    pool: str
+    name: str
+    path: Path
     vg: str
     tag: str
     kind: Kind
+    has_overlays = False
+    default_format = ImageFormat.RAW
 
-    def path(self, name: str) -> Path:
-        """Where an LV of that name appears when it is active."""
-        return Path("/dev") / self.vg / name
+    @classmethod
+    def from_plan(cls, plan: PoolPlan, kind: Kind) -> LvmPool:
+        """Take the pool that a plan describes; LVM is not asked yet."""
+        tag = f"qorch:{plan.owner}" if plan.owner else "qorch"
+        return cls(plan.name, plan.path, plan.vg or "", tag, kind)
+
+    def volume_path(self, name: str, image_format: ImageFormat) -> Path:
+        """Return where a volume of that name lies when it is active; the format must be raw."""
+        self.check_format(image_format)
+        check_lv_name(name, self.vg)
+        return self.path / name
+
+    def check_format(self, image_format: ImageFormat) -> None:
+        """Refuse all formats but raw."""
+        if image_format is not ImageFormat.RAW:
+            raise StorageError(
+                f"pool {self.name} holds logical volumes, which are raw, not {image_format}",
+                "give format raw, or use a dir pool",
+            )
+
+    def find_space(self) -> Space:
+        """Look how much room there is."""
+        return self.kind.make_space(find_group(self.vg))
+
+    def find_zeroed(self) -> bool:
+        """Look whether new LVs read as zeroes."""
+        return self.kind.find_zeroed()
 
     def find_volumes(self) -> tuple[Volume, ...]:
-        """All LVs of the kind, by name."""
+        """List the LVs of the kind by name, whoever made them."""
         group = find_group(self.vg)
         return tuple(
             self._describe(lv)
             for _name, lv in sorted(group.volumes.items())
-            if lv.is_volume and self.kind.mine(lv) and not is_hidden(lv.name)
+            if lv.is_volume and self.kind.is_mine(lv) and not _is_hidden(lv.name)
         )
 
     def find_volume(self, name: str) -> Volume | None:
         """An LV: by its device if it is active, and else as LVM knows it."""
         check_lv_name(name, self.vg)
-        image = None if is_hidden(name) else find_image(self.path(name), ImageFormat.RAW)
+        image = None if _is_hidden(name) else find_image(self.path / name, ImageFormat.RAW)
         if image is None:
             return next((lv for lv in self.find_volumes() if lv.name == name), None)
         return Volume(
-            name=name, path=image.path, format=ImageFormat.RAW, image=image, pool=self.pool
+            name=name, path=image.path, format=ImageFormat.RAW, image=image, pool=self.name
         )
 
-    def ensure(self, plan: VolumePlan, report: Report) -> Path:
-        """Make an LV unless it is there; the one command that makes it tells whether it is."""
-        check_raw(self.pool, plan.format)
+    def ensure_volume(self, plan: VolumePlan, *, report: Report = ignore) -> Path:
+        """Make an LV unless it is there, at least as large as planned; LVM rounds sizes up.
+
+        The one command that makes it tells whether it is.
+        """
+        self.check_format(plan.format)
         check_lv_name(plan.name, self.vg)
-        path = self.path(plan.name)
+        path = self.path / plan.name
         if not path.exists():
             if plan.preallocation is Preallocation.FULL:
                 return self._make_zeroed(plan, report)
@@ -98,14 +123,18 @@ class Group:
         return path
 
     @contextmanager
-    def open_new(
-        self, plan: VolumePlan, size: int, report: Report, *, zeroed: bool
+    def open_new_volume(
+        self, plan: VolumePlan, size: int, *, report: Report = ignore
     ) -> Iterator[NewVolume]:
-        """Make an LV under a temporary name; the block's end gives it its own."""
-        check_raw(self.pool, plan.format)
+        """Make an LV under a temporary name; the block's end gives it its own.
+
+        One that is not thin holds what was on its blocks before.
+        """
+        self.check_format(plan.format)
         check_lv_name(plan.name, self.vg)
-        if self.path(plan.name).exists():
-            raise taken(self.path(plan.name))
+        if (self.path / plan.name).exists():
+            raise taken(self.path / plan.name)
+        zeroed = self.find_zeroed()
         temporary = f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}"
         with open_group_lock(self.vg) as lock_fd:
             report("create logical volume")
@@ -115,21 +144,22 @@ class Group:
                 raise self._explain(size, error) from error
             try:
                 yield NewVolume(
-                    path=self.path(temporary), keep_fds=(lock_fd,), device=True, zeroed=zeroed
+                    path=self.path / temporary, keep_fds=(lock_fd,), device=True, zeroed=zeroed
                 )
                 report("sync logical volume")
-                _sync(self.path(temporary))
+                _sync(self.path / temporary)
                 report("rename logical volume")
                 self._publish(temporary, plan.name)
             except BaseException:
                 run_lvm("lvremove", "-y", f"{self.vg}/{temporary}")
                 raise
 
-    def resize(self, name: str, old: int, size: int, report: Report) -> None:
-        """Give an LV of ours another size."""
-        self._require_ours(name)
+    def resize_volume(self, volume: Volume, size: int, *, report: Report = ignore) -> None:
+        """Make an LV of ours larger or smaller; LVM rounds up."""
+        old = volume.image.virtual_size if volume.image else 0
+        self._require_ours(volume.name)
         report("resize logical volume")
-        target = f"{self.vg}/{name}"
+        target = f"{self.vg}/{volume.name}"
         if size < old:
             run_lvm("lvreduce", "-f", "-y", "-L", f"{size}b", target)
             return
@@ -138,20 +168,41 @@ class Group:
         except StorageError as error:
             raise self._explain(size - old, error) from error
 
-    def rename(self, old: str, new: str, report: Report) -> Path:
-        """Rename an LV of ours."""
-        check_lv_name(new, self.vg)
-        if old == new:
-            return self.path(new)
-        self._require_ours(old)
-        report("rename logical volume")
-        self._publish(old, new)
-        return self.path(new)
+    def snapshot_volume(self, volume: Volume, name: str, *, report: Report = ignore) -> Path:
+        """Make a thin snapshot, a volume like any other: it stays when its origin goes.
 
-    def remove(self, name: str, report: Report) -> bool:
-        """Remove an LV of ours that nothing builds on, in one command; whether it was there."""
+        All that was written to the origin is in it. Where there are none, it is refused: a snapshot
+        of an LV that is not thin copies each block before it is written.
+        """
+        if not self.kind.shares_blocks:
+            raise StorageError(
+                f"pool {self.name} has no thin snapshots",
+                "use a pool of type lvm-thin, or a linked clone in a dir pool",
+            )
         check_lv_name(name, self.vg)
-        was_active = self.path(name).exists()
+        report("create snapshot")
+        if volume.path.exists():
+            _sync(volume.path)  # what is only in the host's page cache is not in the snapshot
+        origin = f"{self.vg}/{volume.name}"
+        run_lvm("lvcreate", "-y", "-s", "-kn", "-n", name, "--addtag", self.tag, origin)
+        return self.path / name
+
+    def rename_volume(self, volume: Volume, name: str, *, report: Report = ignore) -> Path:
+        """Rename an LV of ours."""
+        check_lv_name(name, self.vg)
+        if volume.name != name:
+            self._require_ours(volume.name)
+            report("rename logical volume")
+            self._publish(volume.name, name)
+        return self.path / name
+
+    def remove_volume(
+        self, name: str, image_format: ImageFormat, *, report: Report = ignore
+    ) -> bool:
+        """Remove an LV of ours that nothing builds on, in one command; whether it was there."""
+        self.check_format(image_format)
+        check_lv_name(name, self.vg)
+        was_active = (self.path / name).exists()
         if not was_active and name not in find_group(self.vg).volumes:
             return False
         report("remove logical volume")
@@ -161,9 +212,9 @@ class Group:
         except StorageError:
             lv = find_group(self.vg).volumes.get(name)
             if lv is not None and lv.open:
-                raise make_in_use(self.path(name)) from None
+                raise make_in_use(self.path / name) from None
             raise
-        if was_active and not self.path(name).exists():
+        if was_active and not (self.path / name).exists():
             return True
         if name in find_group(self.vg).volumes:
             self._require_ours(name)
@@ -172,13 +223,17 @@ class Group:
             )
         return True
 
-    def wipe(self, name: str, report: Report) -> None:
+    def drop_volume(self, volume: Volume, *, report: Report = ignore) -> bool:
+        """Remove an LV of ours that was found."""
+        return self.remove_volume(volume.name, volume.format or ImageFormat.RAW, report=report)
+
+    def wipe_volume(self, volume: Volume, *, report: Report = ignore) -> None:
         """Take an LV's name away, overwrite it, and remove it."""
-        zeroes = self._require_ours(name).zeroes
+        zeroes = self._require_ours(volume.name).zeroes
         hidden = f"{WIPE_PREFIX}{secrets.token_hex(8)}"
         with open_group_lock(self.vg):
             report("hide logical volume")
-            run_lvm("lvrename", self.vg, name, hidden)
+            run_lvm("lvrename", self.vg, volume.name, hidden)
             report("wipe logical volume")
             self._wipe(hidden, discard=zeroes)
 
@@ -190,43 +245,56 @@ class Group:
             stale = [
                 lv
                 for lv in find_group(self.vg).volumes.values()
-                if self.tag in lv.tags and is_hidden(lv.name)
+                if self.tag in lv.tags and _is_hidden(lv.name)
             ]
             for lv in stale:
                 if lv.name.startswith(WIPE_PREFIX):
                     self._wipe(lv.name, discard=lv.zeroes)
                 else:
                     run_lvm("lvremove", "-y", f"{self.vg}/{lv.name}")
-        return tuple(self.path(lv.name) for lv in stale)
+        return tuple(self.path / lv.name for lv in stale)
 
-    def extend(self, lv: str, size: int, report: Report) -> None:
-        """Give an LV, which may be a thin pool, more room."""
+    def extend(self, volume: str | None, policy: ExtendPolicy, *, report: Report = ignore) -> int:
+        """Give a full LV of ours, or the thin pool, a step more; return how many bytes that is.
+
+        A thin pool's records grow along with it when they are nearly full.
+        """
+        group = find_group(self.vg)
+        name = self.kind.name_growing(volume)
+        lv = group.volumes.get(name)
+        if lv is None or "pool" not in lv.layout:
+            lv = self._require_ours(name)
+        more = decide_extension(policy, lv.size, 0, group.free, group.extent_size)
+        if not more:
+            return 0
         report("extend logical volume")
-        try:
-            run_lvm("lvextend", "-y", "-L", f"+{size}b", f"{self.vg}/{lv}")
-        except StorageError as error:
-            free = find_group(self.vg).free
-            raise (
-                describe_lack(f"volume group {self.vg}", size, free) if free < size else error
-            ) from error
+        run_lvm("lvextend", "-y", "-L", f"+{more}b", f"{self.vg}/{name}")
+        if lv.metadata_percent is not None and lv.metadata_percent > _METADATA_FULL:
+            report("extend metadata")
+            records = ["--poolmetadatasize", f"+{group.extent_size}b"]
+            run_lvm("lvextend", "-y", *records, f"{self.vg}/{name}")
+        return more
 
     def _create(self, name: str, size: int) -> None:
-        words = ["-y", "-n", name, "--addtag", self.tag, *self.kind.create(size)]
+        words = ["-y", "-n", name, "--addtag", self.tag, *self.kind.make_words(size)]
         run_lvm("lvcreate", *words)
 
     def _make_zeroed(self, plan: VolumePlan, report: Report) -> Path:
         size = _size_of(plan)
-        with self.open_new(plan, size, report, zeroed=False) as new, clear_errors("make volume"):
+        with (
+            self.open_new_volume(plan, size, report=report) as new,
+            clear_errors("make volume"),
+        ):
             report("write zeroes")
             _overwrite(new.path)
-        return self.path(plan.name)
+        return self.path / plan.name
 
     def _publish(self, old: str, new: str) -> None:
         try:
             run_lvm("lvrename", self.vg, old, new)
         except StorageError:
             if new in find_group(self.vg).volumes:
-                raise taken(self.path(new)) from None
+                raise taken(self.path / new) from None
             raise
 
     def _take_existing(self, plan: VolumePlan, error: StorageError) -> None:
@@ -240,7 +308,7 @@ class Group:
         self, size: int, error: StorageError, group: VolumeGroup | None = None
     ) -> StorageError:
         """Say of a failure to make or grow an LV what is missing, if that is the reason."""
-        return self.kind.lack(group or find_group(self.vg), size) or error
+        return self.kind.find_lack(group or find_group(self.vg), size) or error
 
     def _require_ours(self, name: str) -> LogicalVolume:
         lv = find_group(self.vg).volumes.get(name)
@@ -256,13 +324,13 @@ class Group:
     def _wipe(self, name: str, *, discard: bool) -> None:
         """What a pool that zeroes gives back need not be overwritten: nobody can read it."""
         run_lvm("lvchange", "-ay", "-K", f"{self.vg}/{name}")
-        with clear_errors(f"wipe {self.path(name)}"):
+        with clear_errors(f"wipe {self.path / name}"):
             if not discard:
-                _overwrite(self.path(name))
+                _overwrite(self.path / name)
         run_lvm("lvremove", "-y", f"{self.vg}/{name}")
 
     def _describe(self, lv: LogicalVolume) -> Volume:
-        path = self.path(lv.name)
+        path = self.path / lv.name
         image = ImageInfo(
             path=path,
             format=ImageFormat.RAW,
@@ -276,29 +344,15 @@ class Group:
             path=path,
             format=ImageFormat.RAW,
             image=image,
-            pool=self.pool,
+            pool=self.name,
             ours=self.tag in lv.tags,
             origin=lv.origin,
         )
 
 
-def make_tag(plan: PoolPlan) -> str:
-    """The tag that LVs of an owner carry."""
-    return f"qorch:{plan.owner}" if plan.owner else "qorch"
-
-
-def is_hidden(name: str) -> bool:
+def _is_hidden(name: str) -> bool:
     """Whether an LV is in the making, or being wiped."""
     return name.startswith((TEMPORARY_PREFIX, WIPE_PREFIX))
-
-
-def check_raw(pool: str, image_format: ImageFormat) -> None:
-    """Refuse every format but raw. Raises StorageError."""
-    if image_format is not ImageFormat.RAW:
-        raise StorageError(
-            f"pool {pool} holds logical volumes, which are raw, not {image_format}",
-            "give format raw, or use a dir pool",
-        )
 
 
 def _size_of(plan: VolumePlan) -> int:

@@ -16,6 +16,7 @@ from qorch_storage.copies import Copy, Mode, clone_volume, export_volume, import
 from qorch_storage.errors import MissingError, StorageError
 from qorch_storage.lvm.commands import find_group, run_lvm
 from qorch_storage.plan import ImageFormat, PoolPlan, PoolType, Preallocation, VolumePlan
+from qorch_storage.policy import ExtendPolicy
 from qorch_storage.pools import Pools
 from qorch_storage.qemu_img import Source
 from qorch_storage.volumes import (
@@ -187,7 +188,7 @@ def test_space_and_overcommit(pools):
     step = space.capacity // 10_000  # LVM says it in hundredths of a percent
     assert 4 * MIB - step <= space.allocation - before.allocation < 6 * MIB
     assert space.overcommit > 8000
-    pools["thin"].extend(None, 32 * MIB)
+    assert pools["thin"].extend(None, ExtendPolicy(step=32 * MIB)) == 32 * MIB
     assert pools["thin"].find_space().capacity == 160 * MIB
     make(pools, "lvm", name="linear")
     space = pools["lvm"].find_space()

@@ -386,6 +386,14 @@ def test_extension(limit, size, missing, free, more):
     assert decide_extension(ExtendPolicy(step=10, limit=limit), size, missing, free) == more
 
 
+def test_extension_by_extents():
+    """LVM rounds up to extents: a limit is kept all the same."""
+    policy = ExtendPolicy(step=10, limit=115)
+    assert decide_extension(policy, 100, 1, 1000, unit=4) == 12
+    assert decide_extension(policy, 108, 1, 1000, unit=4) == 4
+    assert decide_extension(policy, 112, 1, 1000, unit=4) == 0
+
+
 def test_extension_by_nothing():
     """A policy that could never do anything is refused."""
     for fields in ({"step": 0}, {"step": 1, "limit": 0}):

@@ -8,12 +8,11 @@ in `show`. Where the disk's pool says that it may be extended, it is, and the gu
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
 
 import attrs
 import trio
 
-from qorch.block.graph import Graph, find_disk_id
+from qorch.block.graph import Graph, Node, find_disk_id
 from qorch.block.run import find_graph
 from qorch.errors import QorchError
 from qorch.supervisor.block.images import find_free
@@ -77,51 +76,87 @@ class Space:
             self._events.emit_nowait(name, "SPACE_UNKNOWN", {"reason": str(error)})
 
     async def _tell(self, name: Name, disks: Iterable[str | None], graph: Graph) -> None:
-        extended = []
+        """Tell of each disk what it lacks, then make room; the guest goes on once all have some."""
+        extended: dict[tuple[str, str], bool] = {}
         for disk in disks:
             node = graph.top_node(disk) if disk else None
             if disk is None or node is None:
                 continue
-            pool = self._find_pool(node.image.path)
-            args = (disk, node.image, node.size, pool)
-            lack = await trio.to_thread.run_sync(_measure, *args)
-            known = self._lacks.setdefault(name, {})
-            if known.get(disk) != lack:
-                known[disk] = lack
-                self._events.emit_nowait(name, "NO_SPACE", attrs.asdict(lack))
-            extended.append(await trio.to_thread.run_sync(_extend, node.image, pool))
+            try:
+                await self._treat(name, disk, node, extended)
+            except StorageError as error:  # the others are told of all the same
+                extended[disk, ""] = False
+                event = {"disk": disk, "reason": str(error)}
+                self._events.emit_nowait(name, "SPACE_UNKNOWN", event)
         machine = self._machines.get(name)
-        if extended and all(extended) and machine is not None:
+        if extended and all(extended.values()) and machine is not None:
             self._events.emit_nowait(name, "SPACE_EXTENDED", {})
             await machine.monitor.execute("cont")
 
-    def _find_pool(self, path: Path) -> PoolPlan | None:
-        plans = self._find_pools().values()
-        return next((plan for plan in plans if plan.path == path.parent), None)
+    async def _treat(
+        self, name: Name, disk: str, node: Node, extended: dict[tuple[str, str], bool]
+    ) -> None:
+        """One disk. What grows for several of them, a thin pool, does so once."""
+        plans = [
+            plan for plan in self._find_pools().values() if plan.path == node.image.path.parent
+        ]
+        place = await trio.to_thread.run_sync(_find_place, node.image, plans)
+        lack = Lack(
+            disk=disk,
+            volume=node.image.path.name,
+            pool=place.pool.name if place.pool else None,
+            missing=max(0, node.size - place.taken - place.free),
+        )
+        known = self._lacks.setdefault(name, {})
+        if known.get(disk) != lack:
+            known[disk] = lack
+            self._events.emit_nowait(name, "NO_SPACE", attrs.asdict(lack))
+        if place.growing not in extended:
+            extended[place.growing] = False
+            extended[place.growing] = await trio.to_thread.run_sync(_extend, node.image, place.pool)
 
 
-def _measure(disk: str, image: Backing, size: int, pool: PoolPlan | None) -> Lack:
+@attrs.frozen(kw_only=True)
+class _Place:
+    """Where an image lies: its pool, the bytes that it has there, and those that it may take."""
+
+    pool: PoolPlan | None
+    taken: int
+    free: int
+    growing: tuple[str, str]
+
+
+def _find_place(image: Backing, plans: Iterable[PoolPlan]) -> _Place:
+    """Look for an image in pools that share a directory, as all of a volume group do."""
+    volume = image.path.name
+    for plan in plans:
+        if plan.type is PoolType.DIR:
+            return _find_file(image, plan)
+        pool = make_pool(plan)
+        for found in pool.find_volumes():
+            if found.path == image.path and found.image is not None:
+                thin = plan.type is PoolType.LVM_THIN
+                return _Place(
+                    pool=plan,
+                    taken=found.image.allocation,
+                    free=pool.find_space().free if thin else 0,  # an LV has no more than it is
+                    growing=(plan.name, "" if thin else volume),
+                )
+    return _find_file(image, None)
+
+
+def _find_file(image: Backing, plan: PoolPlan | None) -> _Place:
     info = find_image(image.path, image.format)
-    taken = info.allocation if info else 0
-    if pool is not None and pool.type is not PoolType.DIR:
-        free = make_pool(pool).find_space().free
-    else:
-        free = find_free(image.path)
-    return Lack(
-        disk=disk,
-        volume=image.path.name,
-        pool=pool.name if pool else None,
-        missing=max(0, size - taken - free),
+    return _Place(
+        pool=plan,
+        taken=info.allocation if info else 0,
+        free=find_free(image.path),
+        growing=(plan.name if plan else "", image.path.name),
     )
 
 
 def _extend(image: Backing, plan: PoolPlan | None) -> bool:
-    """Give a pool, or an LV, another step of room if its policy allows; whether that was done."""
+    """Give a thin pool, or an LV, another step of room if its policy allows; whether it has it."""
     if plan is None or plan.extend is None:
         return False
-    pool = make_pool(plan)
-    limit = plan.extend.limit
-    if limit is not None and pool.find_space().capacity + plan.extend.step > limit:
-        return False
-    pool.extend(image.path.name if plan.type is PoolType.LVM else None, plan.extend.step)
-    return True
+    return make_pool(plan).extend(image.path.name, plan.extend) > 0
