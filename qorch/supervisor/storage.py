@@ -21,8 +21,16 @@ from qorch.plan.storage import name_volumes
 from qorch.progress import Progress, Report, ignore
 from qorch.spec import DEFAULT_POOL, Spec
 from qorch.state import VERSION, PoolDefinition, Store
+from qorch.supervisor.block.records import Records
 from qorch.supervisor.definitions import Definitions
-from qorch.supervisor.storage_streams import Download, Upload, in_thread, open_in_thread
+from qorch.supervisor.storage_streams import (
+    Download,
+    Upload,
+    in_thread,
+    open_in_thread,
+    tell_percent,
+)
+from qorch.supervisor.storage_users import Users
 from qorch.supervisor.storage_views import make_node, make_pool_row, make_volume_row
 from qorch.supervisor.tasks import from_thread
 from qorch.units import Name
@@ -51,8 +59,6 @@ from qorch_storage.volumes import (
     wipe_volume,
 )
 
-_PERCENT_STEP = 10  # a copy says how far it is each time that it has done so much more
-
 T = TypeVar("T")
 
 
@@ -66,6 +72,10 @@ class Storage:
     _pools: dict[Name, PoolPlan] = attrs.field(factory=dict, init=False)
     _locks: dict[tuple[str, str], trio.Lock] = attrs.field(factory=dict, init=False)
 
+    @property
+    def _users(self) -> Users:
+        return Users(self._definitions, Records(self.state))
+
     # -- looking -------------------------------------------------------------------------------
 
     @property
@@ -77,7 +87,7 @@ class Storage:
     @property
     def pools(self) -> Pools:
         """The pools to work with."""
-        return Pools.from_plans(self.plans.values(), self._users_of_paths())
+        return Pools.from_plans(self.plans.values(), self._users.of_paths())
 
     async def find_pools(self) -> list[dict[str, object]]:
         """The rows of `qorch pool ls`, by name."""
@@ -91,13 +101,13 @@ class Storage:
         """One pool, with the machines that have disks in it. Raises MissingError."""
         pool = self.pools[name]
         row = await in_thread(make_pool_row, self.plans[Name(name)], pool)
-        return {**row, "machines": sorted(self._users_of_pool(name))}
+        return {**row, "machines": sorted(self._users.of_pool(name))}
 
     async def find_volumes(self, pool: str | None = None) -> list[dict[str, object]]:
         """The rows of `qorch volume ls`. A pool that cannot be listed is one row with a problem."""
         pools = self.pools
         names = sorted(self.plans) if pool is None else [pool]
-        users = self._users_of_paths()
+        users = self._users.of_paths()
         rows: list[dict[str, object]] = []
         for name in names:
             try:
@@ -112,7 +122,7 @@ class Storage:
 
     async def show_volume(self, pool: str, name: str) -> dict[str, object]:
         """One volume: what it builds on, what builds on it, who has it open."""
-        pools, users = self.pools, self._users_of_paths()
+        pools, users = self.pools, self._users.of_paths()
 
         def show() -> dict[str, object]:
             found = pools.find_volume(pool, name)
@@ -168,12 +178,12 @@ class Storage:
             copy,
             mode=mode,
             passphrase_file=passphrase_file,
-            on_percent=_tell_percent(name, report),
+            on_percent=tell_percent(name, report),
         )
 
     async def import_file(self, source: Source, copy: Copy, *, report: Report = ignore) -> None:
         """Make a volume of an image on this host."""
-        on_percent = _tell_percent(copy.name, report)
+        on_percent = tell_percent(copy.name, report)
         await self._act(
             copy.pool, copy.name, report, import_image, self.pools, source, copy,
             on_percent=on_percent,
@@ -200,7 +210,7 @@ class Storage:
             image_format,
             compress=compress,
             passphrase_file=passphrase_file,
-            on_percent=_tell_percent(name, report),
+            on_percent=tell_percent(name, report),
         )
 
     async def check(
@@ -272,7 +282,7 @@ class Storage:
     def forget(self, names: Iterable[Name], report: Report) -> None:
         """Forget the pools of a document that no machine has disks in. What lies there stays."""
         for name in names:
-            users = self._users_of_pool(name)
+            users = self._users.of_pool(name)
             if users:
                 message = f"stays: {', '.join(users)} has disks in it"
                 report(Progress("pool", name, message=message))
@@ -291,7 +301,7 @@ class Storage:
 
     async def remove_volumes(self, spec: Spec, report: Report) -> None:
         """Remove a document's own volumes, but for those that a machine has as a disk."""
-        users = self._users_of_paths()
+        users = self._users.of_paths()
         for pool, name, image_format in name_volumes(spec, self.state, self._pools):
             machines = users.get(pool.volume_path(name, image_format))
             if machines:
@@ -359,7 +369,7 @@ class Storage:
         **options: object,
     ) -> None:
         """Run a verb on a volume that must be there."""
-        pools, users = self.pools, self._users_of_paths()
+        pools, users = self.pools, self._users.of_paths()
 
         def act(*, report: Callable[[str], None]) -> None:
             volume = pools.find_volume(pool, name)
@@ -371,21 +381,6 @@ class Storage:
             verb(pools, volume, *args, **options, report=report)
 
         await self._act(pool, name, report, act)
-
-    def _users_of_pool(self, pool: str) -> list[Name]:
-        return [
-            name
-            for name, plan in self._definitions.plans.items()
-            if any(disk.pool is not None and disk.pool.name == pool for disk in plan.disks)
-        ]
-
-    def _users_of_paths(self) -> dict[Path, list[Name]]:
-        """The machines that have an image as a disk, or below one."""
-        users: dict[Path, list[Name]] = {}
-        for name, plan in self._definitions.plans.items():
-            for path in {image.path for disk in plan.disks for image in disk.chain}:
-                users.setdefault(path, []).append(name)
-        return users
 
 
 def _remove_planned(
@@ -401,16 +396,3 @@ def _remove_planned(
     if path.exists():
         pools.check_changeable(volume)
     pools[pool.name].remove_volume(name, image_format, report=report)
-
-
-def _tell_percent(name: str, report: Report) -> Callable[[float], None]:
-    told = 0
-
-    def tell(percent: float) -> None:
-        nonlocal told
-        if percent >= told + _PERCENT_STEP:
-            told = int(percent)
-            step = f"copy data, {told} %"
-            trio.from_thread.run_sync(report, Progress("volume", name, step))
-
-    return tell

@@ -11,10 +11,13 @@ from typing import TypeVar
 import attrs
 import trio
 
+from qorch.progress import Progress, Report
 from qorch_storage.copies import Copy, write_piece
 from qorch_storage.files import NewFile
 from qorch_storage.plan import ImageFormat
 from qorch_storage.qemu_img import Source
+
+_PERCENT_STEP = 10
 
 T = TypeVar("T")
 ImportFile = Callable[[Source, Copy], Awaitable[None]]
@@ -68,3 +71,17 @@ async def open_in_thread(manager: AbstractContextManager[T]) -> AsyncIterator[T]
 async def in_thread(function: Callable[..., T], *args: object, **options: object) -> T:
     """Call what blocks in a thread."""
     return await trio.to_thread.run_sync(functools.partial(function, *args, **options))
+
+
+def tell_percent(name: str, report: Report) -> Callable[[float], None]:
+    """A function for threads to say how far a copy is, each time that it has done some more."""
+    told = 0
+
+    def tell(percent: float) -> None:
+        nonlocal told
+        if percent >= told + _PERCENT_STEP:
+            told = int(percent)
+            step = f"copy data, {told} %"
+            trio.from_thread.run_sync(report, Progress("volume", name, step))
+
+    return tell
