@@ -65,6 +65,11 @@ def delete_node(node: str) -> Command:
     return _make("blockdev-del", node_name=node)
 
 
+def reopen(node: Properties) -> Command:
+    """Give a node other options; those that are left out get their default."""
+    return Command("blockdev-reopen", {"options": [node]})
+
+
 def commit(job: str, *, top: str, base: str, active: str, backing_file: Path | None) -> Command:
     """Write what is in the images from `top` down to `base` into `base`.
 

@@ -14,10 +14,12 @@ def make_node(
     read_only: bool = False,
     backing: str | None = None,
     direct: bool = False,
+    size: int | None = None,
 ) -> Properties:
     """What `blockdev-add` takes for an image; `device` tells that it is a block device.
 
     Nothing is taken from the image's header: what lies below it is `backing`, a node, or nothing.
+    `size` is how much of a raw image is used.
     """
     file: Properties = {
         "driver": "host_device" if device else "file",
@@ -35,6 +37,13 @@ def make_node(
         file["cache"] = node["cache"] = {"direct": True}
     if read_only:
         node["read-only"] = True
+    if size is not None:
+        node["size"] = size
     if image.format is ImageFormat.QCOW2:
         node["backing"] = backing
     return node
+
+
+def keep_file(node: Properties) -> Properties:
+    """What `blockdev-reopen` takes for a node whose protocol node stays as it is."""
+    return {**node, "file": f"{node['node-name']}-file"}

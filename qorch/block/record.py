@@ -9,8 +9,8 @@ first image is made and removed when the record says what is so. Whoever finds o
 is there. Does QEMU run? Then the graph knows whether the operation took effect. Else the step does:
 an overlay that is complete reads the same as the image below it, so that a snapshot can always be
 carried on with; and a copy may only be used once the guest's requests were held back and all was
-flushed, which is written down as `pivoting`; and so it is written down that a snapshot's memory is
-complete.
+flushed, which is written down as `pivoting`; and so it is that a snapshot's memory is complete, or
+that all its thin snapshots are made.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import attrs
 
 from qorch.block.backup import BackupPlan
 from qorch.plan import DiskImages, MachinePlan
-from qorch_storage.plan import Backing, PoolPlan, VolumePlan
+from qorch_storage.plan import Backing, PoolPlan, PoolType, VolumePlan
 
 VERSION = 1
 RUNNING = "running"  # a machine's state
@@ -221,6 +221,22 @@ class Journal:
         taken = self.snapshot if self.verb is Verb.SNAPSHOT else None
         return taken.memory if taken else None
 
+    @property
+    def copies(self) -> tuple[Volume, ...]:
+        """The thin snapshots of a snapshot's disks; of no use unless all are made."""
+        made = self.made if self.verb is Verb.SNAPSHOT else ()
+        return tuple(volume for volume in made if volume.pool.type is PoolType.LVM_THIN)
+
+    @property
+    def holds(self) -> bool:
+        """Whether the guest is stopped for a moment, until all is at one."""
+        return self.memory is not None or bool(self.copies)
+
+    def is_past(self, step: Step) -> bool:
+        """Whether it has come to a step."""
+        order = list(Step)
+        return order.index(self.step) >= order.index(step)
+
     def at(self, step: Step) -> Journal:
         """The same, further on."""
         return attrs.evolve(self, step=step)
@@ -243,12 +259,12 @@ def judge(journal: Journal, *, running: bool, tops: Mapping[str, Path], jobs: bo
     if running:
         if jobs and journal.step is not Step.MAKING:
             return Verdict.GO_ON
-        done = journal.disks and all(
-            tops.get(change.disk) == change.after.path for change in journal.disks
-        )
+        done = all(tops.get(change.disk) == change.after.path for change in journal.disks)
+        if not journal.disks:
+            done = bool(journal.copies) and journal.is_past(Step.PIVOTING)
         return Verdict.FINISH if done else Verdict.UNDO
     if journal.verb is Verb.BACKUP:  # its jobs have died
         return Verdict.UNDO
-    complete = Step.PIVOTING if journal.verb is Verb.MOVE or journal.memory else Step.MADE
-    order = list(Step)
-    return Verdict.FINISH if order.index(journal.step) >= order.index(complete) else Verdict.UNDO
+    late = journal.verb is Verb.MOVE or journal.holds
+    complete = Step.PIVOTING if late else Step.MADE
+    return Verdict.FINISH if journal.is_past(complete) else Verdict.UNDO

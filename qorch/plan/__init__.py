@@ -10,6 +10,7 @@ from qorch.facts import Facts
 from qorch.place import Place
 from qorch.plan.changes import Change, make_changes, make_removals
 from qorch.plan.controllers import ControllerPlan
+from qorch.plan.disks import choose_cache
 from qorch.plan.hostdevs import HostdevPlan, SmartcardPlan, UsbRedirPlan
 from qorch.plan.images import keep_disk, keep_images, keep_variables
 from qorch.plan.machine import plan_machine
@@ -63,6 +64,7 @@ __all__ = [
     "VideoPlan",
     "VncPlan",
     "add_leases",
+    "choose_cache",
     "is_up",
     "keep_disk",
     "keep_images",

@@ -75,9 +75,7 @@ def _plan(
 ) -> DiskPlan:
     local = [Backing(path=image.path, format=image.format) for image in remote if image.path]
     devices = find_devices((*chain, *local), storage.facts.block_devices)
-    cache = disk.cache
-    if cache is None and chain and (chain[0].path in devices or disk.aio is Aio.NATIVE):
-        cache = Cache.NONE  # the host's page cache would hold it twice
+    cache = choose_cache(disk, device=chain[0].path in devices) if chain else disk.cache
     return DiskPlan(
         id=f"disk{index}",
         spec=disk,
@@ -89,7 +87,7 @@ def _plan(
         serial=disk.serial,
         bootindex=disk.bootindex,
         cache=cache,
-        aio=disk.aio or _choose_aio(cache, io_uring=storage.facts.io_uring),
+        aio=choose_aio(disk, cache, io_uring=storage.facts.io_uring),
         place=placement.get(f"disk{index}"),
         pool=volume and volume[0],
         volume=volume and volume[1],
@@ -106,8 +104,20 @@ def _is_device(path: Path, known: frozenset[Path]) -> bool:
     return path in known or (path.parts[:2] == ("/", "dev") and path.parts[2:3] != ("shm",))
 
 
-def _choose_aio(cache: Cache | None, *, io_uring: bool) -> Aio | None:
-    """io_uring where the kernel lets us, else Linux AIO where it does not block, else threads."""
+def choose_cache(disk: DiskSpec, *, device: bool) -> Cache | None:
+    """As it is said; else past the host's page cache for a block device.
+
+    It would hold the data twice, and a write that a thin pool had no room for could be lost in it.
+    """
+    if disk.cache is None and (device or disk.aio is Aio.NATIVE):
+        return Cache.NONE
+    return disk.cache
+
+
+def choose_aio(disk: DiskSpec, cache: Cache | None, *, io_uring: bool) -> Aio | None:
+    """As it is said; else io_uring where the kernel lets us, Linux AIO where it does not block."""
+    if disk.aio is not None:
+        return disk.aio
     if io_uring:
         return Aio.IO_URING
     return Aio.NATIVE if cache in _DIRECT else None

@@ -6,9 +6,10 @@ from collections.abc import Iterable
 
 import attrs
 
-from qorch.plan.disks import find_devices
+from qorch.plan.disks import choose_aio, choose_cache, find_devices
 from qorch.plan.firmware import VARIABLES
 from qorch.plan.values import DiskImages, DiskPlan, MachinePlan
+from qorch.spec import Aio
 
 
 def keep_images(machine: MachinePlan, images: Iterable[DiskImages]) -> MachinePlan:
@@ -36,6 +37,10 @@ def keep_variables(machine: MachinePlan, images: DiskImages) -> MachinePlan:
 
 
 def keep_disk(disk: DiskPlan, images: DiskImages) -> DiskPlan:
-    """A disk with its data where it is."""
+    """A disk with its data where it is; whether that is a device decides how it is opened."""
     devices = find_devices(images.chain, frozenset(disk.block_devices))
-    return attrs.evolve(disk, chain=images.chain, block_devices=devices, kept=True)
+    cache = choose_cache(disk.spec, device=images.chain[0].path in devices)
+    aio = choose_aio(disk.spec, cache, io_uring=disk.aio is Aio.IO_URING)
+    return attrs.evolve(
+        disk, chain=images.chain, block_devices=devices, cache=cache, aio=aio, kept=True
+    )

@@ -60,11 +60,11 @@ def ask_written(machine: TestMachine) -> int:
     return int(_wait_more(machine, _AT, before + 1)[-1])
 
 
-def verify(machine: TestMachine) -> dict[str, int]:
+def verify(machine: TestMachine, disks: int = 2) -> dict[str, int]:
     """Have the guest verify its disks: none may have lost anything. The newest record of each."""
     before = _count(machine, _VERIFIED)
     machine.type("v")
-    found = _wait_more(machine, _VERIFIED, before + 2)[before:]
+    found = _wait_more(machine, _VERIFIED, before + disks)[before:]
     assert all(bad == "0" for _, _, bad in found), found
     return {drive: int(newest) for drive, newest, _ in found}
 

@@ -27,14 +27,15 @@ from qorch.block.record import DiskChange, Journal, Step, Verb, Volume
 from qorch.block.run import run_job
 from qorch.errors import MachineError, NotFoundError, QorchError
 from qorch.nursery import open_nursery
+from qorch.plan import DiskPlan
 from qorch.state import read_json, write_json
 from qorch.supervisor.block.finish import finish
 from qorch.supervisor.block.freeze import open_frozen
-from qorch.supervisor.block.images import Tell, convert_image, make_volumes, read_size
+from qorch.supervisor.block.images import Tell, convert_image, fill_volume, make_volumes, read_size
 from qorch.supervisor.block.snapshots import find_tops
 from qorch.supervisor.block.work import Work
 from qorch_storage.errors import StorageError
-from qorch_storage.plan import Backing, ImageFormat, VolumePlan
+from qorch_storage.plan import Backing, ImageFormat, PoolType, VolumePlan
 from qorch_storage.run import run
 
 
@@ -234,25 +235,37 @@ async def restore_backup(work: Work, directory: Path, id_: str) -> None:
         raise NotFoundError(
             f"{directory} has no backup {id_!r} of {work.name}", f"backups: {known}"
         )
-    journal = work.save(_plan_restore(work, manifest))
+    journal = work.save(await _plan_restore(work, manifest))
     await work.in_thread(make_volumes, journal.made, work.tell())
-    for change in journal.disks:
+    for change, volume in zip(journal.disks, journal.made, strict=True):
         source = Backing(path=manifest.image(directory, change.disk), format=ImageFormat.QCOW2)
-        await work.in_thread(convert_image, source, change.after, work.tell())
+        await work.in_thread(fill_volume, source, volume, work.tell())
     await finish(work, work.save(journal, Step.MADE))
 
 
-def _plan_restore(work: Work, manifest: Manifest) -> Journal:
+async def _plan_restore(work: Work, manifest: Manifest) -> Journal:
     changes, volumes = [], []
     for disk in work.disks:
         if disk.id not in manifest.disks:
             continue
-        pool, name = work.next_volume(disk)
-        size = manifest.disks[disk.id]
-        plan = VolumePlan(pool=pool.name, name=name, format=ImageFormat.QCOW2, size=size)
-        volumes.append(volume := Volume(pool=pool, volume=plan))
+        volume = await _plan_target(work, disk, manifest.disks[disk.id])
+        volumes.append(volume)
         changes.append(DiskChange(disk=disk.id, before=disk.chain[0], after=volume.image))
     needed = work.record.named_images()
     left = {change.before.path for change in changes} - needed
     drop = tuple(item for item in work.record.volumes if item.image.path in left)
     return Journal(verb=Verb.RESTORE, disks=tuple(changes), made=tuple(volumes), drop=drop)
+
+
+async def _plan_target(work: Work, disk: DiskPlan, size: int) -> Volume:
+    """A volume for a disk's data: an LV where it is one now, or an overlay on one; else qcow2."""
+    paths = {image.path for image in disk.chain}
+    for volume in work.volumes_of(disk):
+        if volume.image.path in paths and volume.pool.type is not PoolType.DIR:
+            pool, image_format = volume.pool, ImageFormat.RAW
+            name = await work.free_name(disk.id, pool)
+            break
+    else:
+        (pool, name), image_format = work.next_volume(disk), ImageFormat.QCOW2
+    plan = VolumePlan(pool=pool.name, name=name, format=image_format, size=size)
+    return Volume(pool=pool, volume=plan)

@@ -22,7 +22,6 @@ from qorch.errors import InputError, NotFoundError, Problem, QorchError
 from qorch.plan import DiskImages
 from qorch.progress import Progress, Report, ignore
 from qorch.qmp import MonitorLostError
-from qorch.spec import DEFAULT_POOL
 from qorch.supervisor.block import backup, move, serve, settings, snapshots
 from qorch.supervisor.block.images import remove_files, remove_volumes
 from qorch.supervisor.block.memory import find_memory_jobs
@@ -382,7 +381,7 @@ class Block:
             self._machines,
             self._definitions,
             self._records,
-            self._find_pools()[DEFAULT_POOL],
+            self._find_pools(),
         )
 
 

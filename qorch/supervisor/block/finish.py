@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import attrs
 
-from qorch.block.record import Journal, Record, Saved, Verb
-from qorch.supervisor.block.images import remove_files, remove_volumes
+from qorch.block.record import Journal, Record, Saved, Verb, Volume
+from qorch.plan import DiskPlan
+from qorch.supervisor.block.images import find_users, remove_files, remove_volumes
 from qorch.supervisor.block.work import Work
+from qorch_storage.plan import Backing
 
 
 async def finish(work: Work, journal: Journal) -> None:
@@ -15,12 +17,25 @@ async def finish(work: Work, journal: Journal) -> None:
     await work.put(tops, _conclude(work.record, journal))
     _set_saved(work, journal)
     await work.close_nodes([change.before.path for change in journal.disks if _is_left(journal)])
-    await work.in_thread(remove_volumes, journal.drop, work.tell())
-    gone = tuple(volume.image.path for volume in journal.drop)
+    drop = await _find_unused(work, journal)
+    await work.in_thread(remove_volumes, drop, work.tell())
+    gone = tuple(volume.image.path for volume in drop)
     if gone:
         await work.put({}, work.record.with_volumes((), gone))
     work.step(f"{journal.verb}: done")
     work.records.clear_journal(work.name)
+
+
+async def _find_unused(work: Work, journal: Journal) -> list[Volume]:
+    """What is to go, but for what somebody has built on meanwhile: a linked clone."""
+    unused = []
+    for volume in journal.drop:
+        users = await work.in_thread(find_users, volume, work.pools.values())
+        if users:
+            work.note(f"{volume.image.path} stays: {', '.join(users)} builds on it")
+        else:
+            unused.append(volume)
+    return unused
 
 
 async def undo(work: Work, journal: Journal) -> None:
@@ -42,6 +57,12 @@ def _set_saved(work: Work, journal: Journal) -> None:
         saved = Saved(snapshot=target.name, memory=target.memory, state=target.state, plan=plan)
     work.step("note memory" if saved else "forget memory")
     work.machines.write_saved(work.name, saved)
+
+
+def find_left(work: Work, disk: DiskPlan, image: Backing) -> tuple[Volume, ...]:
+    """The volume that a disk leaves, if it was made for the machine and no snapshot needs it."""
+    made = [volume for volume in work.volumes_of(disk) if volume.image.path == image.path]
+    return tuple(made[:1]) if image.path not in work.record.named_images() else ()
 
 
 def _is_left(journal: Journal) -> bool:

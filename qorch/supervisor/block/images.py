@@ -10,9 +10,11 @@ from pathlib import Path
 
 from qorch.block.record import Volume
 from qorch_storage.errors import StorageError
+from qorch_storage.files import write_zeroes
 from qorch_storage.image import find_chain, find_image
 from qorch_storage.plan import Backing, PoolPlan
 from qorch_storage.pool import make_pool
+from qorch_storage.pools import Pools
 from qorch_storage.run import run
 
 Tell = Callable[[str], None]
@@ -38,13 +40,40 @@ def read_size(image: Backing) -> int:
     return info.virtual_size
 
 
-def make_volumes(volumes: Iterable[Volume], tell: Tell) -> None:
-    """Make volumes whose names must be free. Raises StorageError."""
+def check_free(volumes: Iterable[Volume]) -> None:
+    """Refuse names that are taken, before an undo could remove what has them.
+
+    Raises StorageError.
+    """
     for volume in volumes:
         path = volume.image.path
-        if find_image(path, volume.volume.format) is not None:
+        if make_pool(volume.pool).find_volume(path.name) is not None:
             raise StorageError(f"volume {path} exists already", "remove it, or choose another pool")
-        make_pool(volume.pool).ensure_volume(volume.volume, report=tell)
+
+
+def make_volumes(volumes: Iterable[Volume], tell: Tell) -> None:
+    """Make volumes whose names are free; beyond the size that is wanted they read as zeroes.
+
+    Raises StorageError.
+    """
+    for volume in volumes:
+        pool = make_pool(volume.pool)
+        path = pool.ensure_volume(volume.volume, report=tell)
+        if is_device(path) and volume.volume.size is not None and not pool.find_zeroed():
+            tell("clear the end")
+            _clear_end(path, volume.volume.size)
+
+
+def _clear_end(path: Path, size: int) -> None:
+    """LVM rounds up: what was on the rest of the last extent is not for the guest to see."""
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            write_zeroes(fd, os.lseek(fd, 0, os.SEEK_END), at=size)
+        finally:
+            os.close(fd)
+    except OSError as error:
+        raise StorageError.from_os_error(f"write {path}", error) from error
 
 
 def remove_volumes(volumes: Iterable[Volume], tell: Tell) -> None:
@@ -52,6 +81,12 @@ def remove_volumes(volumes: Iterable[Volume], tell: Tell) -> None:
     for volume in volumes:
         pool = make_pool(volume.pool)
         pool.remove_volume(volume.volume.name, volume.volume.format, report=tell)
+
+
+def find_users(volume: Volume, plans: Iterable[PoolPlan]) -> list[str]:
+    """The volumes of those pools that build on one."""
+    found = Pools.from_plans(plans).find_dependents(volume.image.path)
+    return [f"{other.pool}/{other.name}" for other in found]
 
 
 def remove_files(files: Iterable[Path]) -> None:
@@ -75,12 +110,19 @@ def rebase_image(image: Backing, base: Backing, tell: Tell) -> None:
     run(["qemu-img", "rebase", "-q", "-u", "-f", str(image.format), *over, str(image.path)])
 
 
-def convert_image(source: Backing, target: Backing, tell: Tell) -> None:
-    """Copy all that an image reads into another one that is there already."""
+def fill_volume(source: Backing, volume: Volume, tell: Tell) -> None:
+    """Copy all that an image reads into a new volume. Raises StorageError."""
+    zeroed = make_pool(volume.pool).find_zeroed()
+    convert_image(source, volume.image, tell, zeroed=zeroed)
+
+
+def convert_image(source: Backing, target: Backing, tell: Tell, *, zeroed: bool = True) -> None:
+    """Copy all that an image reads into another one that is there already; `zeroed`: and empty."""
     tell(f"copy {source.path.name}")
     formats = ["-f", str(source.format), "-O", str(target.format)]
     where = [str(source.path), str(target.path)]
-    run(["qemu-img", "convert", "-q", "-n", "--target-is-zero", *formats, *where])
+    how = ["-n", "--target-is-zero"] if zeroed else ["-n"]
+    run(["qemu-img", "convert", "-q", *how, *formats, *where])
 
 
 def is_device(path: Path) -> bool:

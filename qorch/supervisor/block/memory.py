@@ -96,9 +96,10 @@ async def find_memory_jobs(work: Work) -> list[Job]:
 
 async def let_go_on(work: Work, journal: Journal) -> None:
     """End what is left of writing memory; the guest goes on if it ran. May be done again."""
-    begun = journal.memory is not None and journal.step is not Step.MAKING
+    begun = journal.holds and journal.step is not Step.MAKING
     if work.machine is None or journal.snapshot is None or not begun:
         return
-    await end_saving(work.monitor)
+    if journal.memory is not None:
+        await end_saving(work.monitor)
     work.step("let the guest go on")
     await wake(work.monitor, run=journal.snapshot.ran)

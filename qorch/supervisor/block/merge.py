@@ -63,7 +63,7 @@ async def _find_merge(work: Work) -> Merge | None:
 
 async def _remove_orphans(work: Work) -> None:
     """Remove volumes that were made for the machine and that no disk or snapshot builds on."""
-    needed: set[Path] = set()
+    needed = work.record.named_images()
     for item in work.record.disks:
         needed |= set((await find_images(work, item.disk)).all)
     orphans = tuple(item for item in work.record.volumes if item.image.path not in needed)

@@ -7,13 +7,12 @@ from qorch.block.jobs import make_job_id
 from qorch.block.record import DiskChange, Journal, Step, Verb, Volume
 from qorch.block.run import run_job
 from qorch.errors import MachineError
-from qorch.plan import DiskPlan
-from qorch.supervisor.block.finish import finish
-from qorch.supervisor.block.images import convert_image, make_volumes, read_size
+from qorch.supervisor.block.finish import find_left, finish
+from qorch.supervisor.block.images import check_free, fill_volume, make_volumes, read_size
 from qorch.supervisor.block.merge import carry_bitmaps
 from qorch.supervisor.block.snapshots import find_tops
 from qorch.supervisor.block.work import Work
-from qorch_storage.plan import Backing, ImageFormat, PoolPlan, VolumePlan
+from qorch_storage.plan import ImageFormat, PoolPlan, VolumePlan
 
 
 async def move_disk(work: Work, disk: str, pool: PoolPlan, image_format: ImageFormat) -> None:
@@ -34,11 +33,12 @@ async def move_disk(work: Work, disk: str, pool: PoolPlan, image_format: ImageFo
         size=await work.in_thread(read_size, source),
     )
     target = Volume(pool=pool, volume=wanted)
+    await work.in_thread(check_free, (target,))
     journal = Journal(
         verb=Verb.MOVE,
         disks=(DiskChange(disk=disk, before=source, after=target.image),),
         made=(target,),
-        drop=_find_left(work, plan, source),
+        drop=find_left(work, plan, source),
     )
     work.save(journal)
     await work.in_thread(make_volumes, (target,), work.tell())
@@ -46,23 +46,30 @@ async def move_disk(work: Work, disk: str, pool: PoolPlan, image_format: ImageFo
     await copy_disk(work, journal)
 
 
-def _find_left(work: Work, disk: DiskPlan, source: Backing) -> tuple[Volume, ...]:
-    """The volume that a move leaves behind, if it was made for this disk and nobody needs it."""
-    made = [volume for volume in work.record.volumes if volume.image.path == source.path]
-    if disk.pool is not None and disk.volume is not None:
-        own = Volume(pool=disk.pool, volume=disk.volume)
-        made += [own] if own.image.path == source.path else []
-    return tuple(made[:1]) if source.path not in work.record.named_images() else ()
-
-
 async def copy_disk(work: Work, journal: Journal) -> None:
     """Copy, let the copy take the disk's place, and finish; may be done again."""
-    (change,) = journal.disks
+    (change,), (target,) = journal.disks, journal.made
     if work.machine is None:
-        await work.in_thread(convert_image, change.before, change.after, work.tell())
+        await work.in_thread(fill_volume, change.before, target, work.tell())
     else:
         await _mirror(work, journal)
-    await finish(work, work.save(journal, Step.REPLACED))
+    await end_move(work, work.save(journal, Step.REPLACED))
+
+
+async def end_move(work: Work, journal: Journal) -> None:
+    """What is left to do once the copy is the disk; may be done again.
+
+    QEMU copies to what has the same size only, and LVM rounds up to extents: until now the rest of
+    an LV was not used.
+    """
+    (change,) = journal.disks
+    if work.machine is not None and change.after.format is ImageFormat.RAW:
+        graph = await work.graph()
+        size = await work.in_thread(read_size, change.after)
+        if size != graph.nodes[change.after.path].size:
+            work.note(f"{change.disk} has {size} bytes now")
+            await work.use_whole(change.disk, change.after, graph)
+    await finish(work, journal)
 
 
 async def _mirror(work: Work, journal: Journal) -> None:
@@ -72,7 +79,9 @@ async def _mirror(work: Work, journal: Journal) -> None:
     if job not in await work.jobs():
         graph = await work.graph()
         source = graph.nodes[change.before.path]
-        target = await work.add_node(change.disk, change.after, graph)
+        size = await work.in_thread(read_size, change.after)
+        used = source.size if size > source.size else None
+        target = await work.add_node(change.disk, change.after, graph, size=used)
         start = mirror(job, node=source.name, target=target)
 
     async def note() -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from qorch.block.jobs import make_job_id
-from qorch.block.record import DiskChange, Journal, Verb, Verdict, judge
+from qorch.block.record import DiskChange, Journal, Step, Verb, Verdict, judge
 from qorch.supervisor.block.backup import end_backup, undo_backup
 from qorch.supervisor.block.finish import finish, undo
 from qorch.supervisor.block.freeze import thaw
 from qorch.supervisor.block.memory import let_go_on
 from qorch.supervisor.block.merge import find_images, merge_images, tidy
-from qorch.supervisor.block.move import copy_disk, end_stream, stream_disk
+from qorch.supervisor.block.move import copy_disk, end_move, end_stream, stream_disk
 from qorch.supervisor.block.serve import take_down
 from qorch.supervisor.block.work import Work
 
@@ -22,10 +22,15 @@ async def resume(work: Work, *, go_on: bool) -> None:
     journal = work.records.read_journal(work.name)
     if journal is None:
         return
+    verdict = await _judge(work, journal, go_on=go_on)
+    if verdict is Verdict.UNDO and journal.holds and journal.step is Step.PIVOTING:
+        journal = work.save(journal, Step.MADE)  # the guest goes on: nothing fits its disks then
+    await let_go_on(work, journal)
     if journal.thaw and work.machine is not None:
         await thaw(work)
-    await let_go_on(work, journal)
-    match await _judge(work, journal, go_on=go_on):
+    match verdict:
+        case Verdict.FINISH if journal.verb is Verb.MOVE:
+            await end_move(work, journal)
         case Verdict.FINISH:
             await finish(work, journal)
         case Verdict.UNDO if journal.verb is Verb.BACKUP:

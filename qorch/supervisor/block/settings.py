@@ -14,7 +14,7 @@ from qorch.supervisor.block.images import grow_image, is_device, read_size
 from qorch.supervisor.block.snapshots import find_tops
 from qorch.supervisor.block.work import Work
 from qorch_storage.image import find_image
-from qorch_storage.plan import Backing, PoolPlan, check_volume_size
+from qorch_storage.plan import Backing, check_volume_size
 
 
 async def grow_disk(work: Work, disk: str, size: int) -> None:
@@ -22,7 +22,7 @@ async def grow_disk(work: Work, disk: str, size: int) -> None:
 
     Raises InputError, MachineError, StorageError.
     """
-    plan = work.find_disk(disk)
+    work.find_disk(disk)
     check_volume_size(size)
     top = (await find_tops(work)).get(disk)
     if top is None:
@@ -33,17 +33,11 @@ async def grow_disk(work: Work, disk: str, size: int) -> None:
         raise InputError.from_problems([Problem("size", message)])
     device = await work.in_thread(is_device, top.path)
     if device or work.machine is None:
-        size = await work.in_thread(grow_image, top, _pools_of(work, plan), size, work.tell())
+        size = await work.in_thread(grow_image, top, work.pools_of(disk), size, work.tell())
     if work.machine is not None:
         node = (await work.graph()).nodes[top.path]
         work.step(f"resize {disk}")
         await work.execute(resize(node.name, size))
-
-
-def _pools_of(work: Work, disk: DiskPlan) -> list[PoolPlan]:
-    """The pools that a disk's image may lie in."""
-    pools = [volume.pool for volume in work.record.volumes]
-    return [*pools, disk.pool] if disk.pool is not None else pools
 
 
 async def limit_disk(work: Work, disk: str, limits: Mapping[str, int]) -> None:

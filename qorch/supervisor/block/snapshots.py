@@ -9,17 +9,25 @@ what has been written since is given up.
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping, Sequence
 
 import attrs
 
-from qorch.block.commands import add_bitmap, as_action, snapshot, transaction
+from qorch.block.commands import Action, add_bitmap, as_action, snapshot, transaction
 from qorch.block.record import DiskChange, Journal, Snapshot, Step, Verb, Volume
 from qorch.errors import InputError, MachineError, NotFoundError, Problem
-from qorch.supervisor.block.finish import finish
+from qorch.supervisor.block.finish import find_left, finish
 from qorch.supervisor.block.freeze import open_frozen
 from qorch.supervisor.block.images import make_volumes, read_size
 from qorch.supervisor.block.memory import check_memory, let_go_on, write_memory
 from qorch.supervisor.block.merge import tidy
+from qorch.supervisor.block.thin import (
+    Copy,
+    make_copies,
+    open_taken,
+    plan_copies,
+    take,
+)
 from qorch.supervisor.block.work import Work
 from qorch.units import Name
 from qorch_storage.plan import Backing, ImageFormat, VolumePlan
@@ -43,12 +51,15 @@ async def create_snapshot(
     tops = await find_tops(work)
     if not tops:
         raise MachineError(f"{work.name} has no disk to make a snapshot of")
-    changes, volumes = await plan_overlays(work, tops)
+    copies = await plan_copies(work, tops)
+    changes, volumes = await plan_overlays(
+        work, {id_: top for id_, top in tops.items() if id_ not in copies}
+    )
     file = work.records.state.machine_memory(work.name) / name if memory else None
     journal = Journal(
         verb=Verb.SNAPSHOT,
         disks=changes,
-        made=volumes,
+        made=(*volumes, *(copy.volume for copy in copies.values())),
         files=(file,) if file else (),
         snapshot=Snapshot(
             name=name,
@@ -57,7 +68,7 @@ async def create_snapshot(
             description=description,
             state=work.machines.state_of(work.name).value,
             memory=file,
-            disks=tops,
+            disks=tops | {id_: copy.volume.image for id_, copy in copies.items()},
             plan=work.plan,
         ),
     )
@@ -65,7 +76,9 @@ async def create_snapshot(
     await work.in_thread(make_volumes, volumes, work.tell())
     journal = work.save(journal, Step.MADE)
     if work.machine is not None:
-        journal = await _switch(work, journal, freeze=freeze)
+        journal = await _switch(work, journal, copies, freeze=freeze)
+    elif copies:
+        journal = await take(work, journal, copies)
     await finish(work, journal)
 
 
@@ -114,8 +127,10 @@ async def plan_overlays(
     return tuple(changes), tuple(volumes)
 
 
-async def _switch(work: Work, journal: Journal, *, freeze: bool | None) -> Journal:
-    """Put the overlays of a running machine in place, all at once."""
+async def _switch(
+    work: Work, journal: Journal, copies: Mapping[str, Copy], *, freeze: bool | None
+) -> Journal:
+    """Put the overlays of a running machine in place, all at once, with thin snapshots made."""
     graph = await work.graph()
     actions = []
     for change in journal.disks:
@@ -131,15 +146,22 @@ async def _switch(work: Work, journal: Journal, *, freeze: bool | None) -> Journ
         actions.append(as_action(snapshot(node.name, overlay)))
     if journal.memory is not None:
         await write_memory(work, journal.memory)
-        journal = work.save(journal, Step.PIVOTING)
-        work.step("switch to overlays")
-        await work.execute(transaction(actions))
+        journal = await take(work, journal, copies)
+        await _execute_all(work, actions)
         await let_go_on(work, journal)
         return journal
-    async with open_frozen(work, journal, wanted=freeze) as frozen:
+    async with (
+        open_frozen(work, journal, wanted=freeze) as frozen,
+        open_taken(work, frozen, copies) as taken,
+    ):
+        await _execute_all(work, actions)
+    return taken
+
+
+async def _execute_all(work: Work, actions: Sequence[Action]) -> None:
+    if actions:
         work.step("switch to overlays")
         await work.execute(transaction(actions))
-    return frozen
 
 
 async def revert_snapshot(work: Work, name: str, *, memory: bool = True) -> None:
@@ -157,18 +179,40 @@ async def revert_snapshot(work: Work, name: str, *, memory: bool = True) -> None
             f"only the disks: qorch snapshot revert --disks-only {work.name} {name}",
         )
     bases = {id_: image for id_, image in target.disks.items() if _has_disk(work, id_)}
-    changes, volumes = await plan_overlays(work, bases)
-    left = {change.before.path for change in changes}
-    drop = tuple(volume for volume in work.record.volumes if volume.image.path in left)
-    journal = Journal(verb=Verb.REVERT, disks=changes, made=volumes, drop=drop, snapshot=target)
+    copies = await plan_copies(work, bases)
+    over, volumes = await plan_overlays(
+        work, {id_: image for id_, image in bases.items() if id_ not in copies}
+    )
+    returns = await _plan_returns(work, copies)
+    changes = (*over, *returns)
+    left = {change.before.path for change in over}
+    drop = [volume for volume in work.record.volumes if volume.image.path in left]
+    for change in returns:
+        drop += find_left(work, work.find_images(change.disk), change.before)
+    journal = Journal(
+        verb=Verb.REVERT,
+        disks=changes,
+        made=(*volumes, *(copy.volume for copy in copies.values())),
+        drop=tuple(drop),
+        snapshot=target,
+    )
     work.save(journal)
     await work.in_thread(make_volumes, volumes, work.tell())
+    await work.in_thread(make_copies, tuple(copies.values()), work.tell())
     journal = work.save(journal, Step.MADE)
     if work.machine is not None:
         work.step("end")
         await work.machines.stop(work.name, 0)
     await finish(work, journal)
     await tidy(work)
+
+
+async def _plan_returns(work: Work, copies: Mapping[str, Copy]) -> list[DiskChange]:
+    current = await find_tops(work)
+    return [
+        DiskChange(disk=id_, before=current[id_], after=copy.volume.image)
+        for id_, copy in copies.items()
+    ]
 
 
 def _has_disk(work: Work, id_: str) -> bool:

@@ -15,26 +15,28 @@ from typing import TypeVar
 import attrs
 import trio
 
-from qorch.block.commands import Command, delete_node
+from qorch.block.commands import Command, delete_node, reopen, resize
 from qorch.block.graph import Graph, Node
 from qorch.block.jobs import Job
-from qorch.block.nodes import make_node
-from qorch.block.record import Journal, Record, Step
+from qorch.block.nodes import keep_file, make_node
+from qorch.block.record import Journal, Record, Step, Volume
 from qorch.block.run import execute, find_graph, find_jobs
 from qorch.errors import MachineError, NotFoundError
 from qorch.machine import Machine
-from qorch.plan import DiskPlan, MachinePlan, keep_disk, keep_variables
+from qorch.option import Properties
+from qorch.plan import DiskPlan, MachinePlan, choose_cache, keep_disk, keep_variables
 from qorch.plan.firmware import VARIABLES
 from qorch.progress import Progress, Report
 from qorch.qmp import CommandError, Monitor
-from qorch.spec import Cache
-from qorch.supervisor.block.images import is_device, read_chain
+from qorch.spec import DEFAULT_POOL, Cache
+from qorch.supervisor.block.images import is_device, read_chain, read_size
 from qorch.supervisor.block.records import Records
 from qorch.supervisor.definitions import Definitions
 from qorch.supervisor.machines import Machines
 from qorch.supervisor.tasks import from_thread
 from qorch.units import Name
 from qorch_storage.plan import Backing, ImageFormat, PoolPlan, PoolType
+from qorch_storage.pool import make_pool
 
 T = TypeVar("T")
 
@@ -48,7 +50,7 @@ class Work:
     machines: Machines
     definitions: Definitions
     records: Records
-    default_pool: PoolPlan
+    pools: Mapping[Name, PoolPlan]
     record: Record = attrs.field(init=False)
     _percent: dict[str, int] = attrs.field(factory=dict, init=False)
 
@@ -155,15 +157,32 @@ class Work:
         self.records.write_journal(self.name, new)
         return new
 
-    async def add_node(self, disk: str, image: Backing, graph: Graph) -> str:
-        """Open an image in QEMU, with nothing below it; return its node's name."""
-        device = await self.in_thread(is_device, image.path)
+    async def add_node(
+        self, disk: str, image: Backing, graph: Graph, *, size: int | None = None
+    ) -> str:
+        """Open an image in QEMU, with nothing below it; return its node's name.
+
+        `size` is how much of a raw image is used.
+        """
         name = graph.free_name(disk)
         self.step(f"open {image.path.name}")
-        direct = self.find_images(disk).cache in {Cache.NONE, Cache.DIRECTSYNC}
-        node = make_node(name, image, device=device, direct=direct)
-        await self.execute(Command("blockdev-add", node))
+        await self.execute(Command("blockdev-add", await self._node(name, disk, image, size)))
         return name
+
+    async def use_whole(self, disk: str, image: Backing, graph: Graph) -> None:
+        """Use all of a raw image of which part was; the guest is told how large it is."""
+        name = graph.nodes[image.path].name
+        self.step(f"use all of {image.path.name}")
+        await self.execute(reopen(keep_file(await self._node(name, disk, image))))
+        await self.execute(resize(name, await self.in_thread(read_size, image)))
+
+    async def _node(
+        self, name: str, disk: str, image: Backing, size: int | None = None
+    ) -> Properties:
+        device = await self.in_thread(is_device, image.path)
+        cache = choose_cache(self.find_images(disk).spec, device=device)
+        direct = cache in {Cache.NONE, Cache.DIRECTSYNC}
+        return make_node(name, image, device=device, direct=direct, size=size)
 
     async def close_nodes(self, paths: Iterable[Path]) -> None:
         """Close images that QEMU need not have open any more; what is in use stays open."""
@@ -224,12 +243,35 @@ class Work:
     def next_volume(self, disk: DiskPlan) -> tuple[PoolPlan, str]:
         """A pool of files and a free name there for one more image of a disk."""
         in_pool = disk.pool is not None and disk.pool.type is PoolType.DIR
-        pool = disk.pool if in_pool and disk.pool is not None else self.default_pool
-        stem = disk.volume.name if disk.volume is not None else f"{self.name}-{disk.id}"
+        pool = disk.pool if in_pool and disk.pool is not None else self.pools[DEFAULT_POOL]
+        stem = self._stem(disk)
         number = 1
         while pool.volume_path(f"{stem}.{number}", ImageFormat.QCOW2).exists():
             number += 1
         return pool, f"{stem}.{number}"
+
+    async def free_name(self, disk: str, pool: PoolPlan) -> str:
+        """A free name in a pool of LVM for one more image of a disk."""
+        stem = self._stem(self.find_images(disk))
+        number = 1
+        while await self.in_thread(make_pool(pool).find_volume, f"{stem}.{number}") is not None:
+            number += 1
+        return f"{stem}.{number}"
+
+    def _stem(self, disk: DiskPlan) -> str:
+        return disk.volume.name if disk.volume is not None else f"{self.name}-{disk.id}"
+
+    def volumes_of(self, disk: DiskPlan) -> list[Volume]:
+        """The volumes that were made for the machine, and for the disk at first."""
+        own = []
+        if disk.pool is not None and disk.volume is not None:
+            own = [Volume(pool=disk.pool, volume=disk.volume)]
+        return [*self.record.volumes, *own]
+
+    def pools_of(self, disk: str) -> list[PoolPlan]:
+        """The pools that a disk's images may lie in."""
+        found = [volume.pool for volume in self.volumes_of(self.find_images(disk))]
+        return [pool for number, pool in enumerate(found) if pool not in found[:number]]
 
 
 def busy_error(name: str, what: str) -> MachineError:

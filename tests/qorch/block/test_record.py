@@ -16,10 +16,11 @@ from qorch.block.record import (
     Step,
     Verb,
     Verdict,
+    Volume,
     judge,
 )
 from qorch.block.tree import Images, draw
-from qorch_storage.plan import Backing, ImageFormat
+from qorch_storage.plan import Backing, ImageFormat, PoolPlan, PoolType, VolumePlan
 
 PLAN = next(iter(plan_text("[vm.web]\nkernel = 'k'\n").machines.values()))
 OLD = Backing(path=Path("/p/old.qcow2"), format=ImageFormat.QCOW2)
@@ -82,6 +83,25 @@ def test_memory_counts_once_it_is_complete(step, verdict):
     taken = attrs.evolve(make_snapshot("s1"), memory=Path("/p/s1"))
     journal = Journal(verb=Verb.SNAPSHOT, step=step, disks=(CHANGE,), snapshot=taken)
     assert judge(journal, running=False, tops={}, jobs=False) is verdict
+
+
+@pytest.mark.parametrize("step", list(Step))
+@pytest.mark.parametrize("running", [False, True])
+@pytest.mark.parametrize("mixed", [False, True])
+def test_thin_snapshots_count_once_all_are_made(step, running, mixed):
+    """A disk that is a thin LV stays on top: what was noted decides, unless another disk tells."""
+    pool = PoolPlan(name="many", type=PoolType.LVM_THIN, vg="vg", thin_pool="tp")
+    plan = VolumePlan(pool="many", name="data.1", format=ImageFormat.RAW, size=1 << 20)
+    journal = Journal(
+        verb=Verb.SNAPSHOT,
+        step=step,
+        disks=(CHANGE,) if mixed else (),
+        made=(Volume(pool=pool, volume=plan),),
+    )
+    tops = {"disk0": OLD.path, "disk1": Path("/dev/vg/data")}
+    verdict = judge(journal, running=running, tops=tops, jobs=False)
+    taken = journal.is_past(Step.PIVOTING) and not (running and mixed)
+    assert verdict is (Verdict.FINISH if taken else Verdict.UNDO)
 
 
 def test_a_removed_snapshot_leaves_its_children_to_its_parent():
