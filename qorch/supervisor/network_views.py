@@ -60,7 +60,7 @@ def make_network_details(plan: NetworkPlan, dnsmasq: int | None) -> dict[str, ob
                 "host": _text(forward.address),
                 "host_port": forward.host_port,
                 "vm": forward.name,
-                "ip": _text(plan.find_target(forward)),
+                "ip": _text(next(iter(plan.find_targets(forward)), None)),
                 "port": forward.port,
                 "count": forward.count,
             }

@@ -140,11 +140,17 @@ class NetworkPlan:
             )
         self._check_leases()
 
-    def find_target(self, forward: PortForward) -> IpAddress | None:
-        """Find the address that a forwarded port leads to; None if no lease has its name."""
+    def find_targets(self, forward: PortForward) -> tuple[IpAddress, ...]:
+        """Find the addresses that a forwarded port leads to; none if no lease has its name.
+
+        One of each family, where the host's address says nothing else.
+        """
         if forward.ip is not None:
-            return forward.ip
-        return next((lease.ip for lease in self.leases if lease.name == forward.name), None)
+            return (forward.ip,)
+        leases = [lease for lease in self.leases if lease.name == forward.name]
+        found = [ip for lease in leases for ip in (lease.ip, lease.ip6) if ip is not None]
+        version = forward.address.version if forward.address else None
+        return tuple(ip for ip in found if version in {None, ip.version})
 
     def _check_range(self, dhcp: DhcpRange) -> None:
         if self.gateway is None:

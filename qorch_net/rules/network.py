@@ -71,7 +71,7 @@ def find_targets(plan: NetworkPlan) -> Iterator[tuple[PortForward, IpAddress, in
     What leads to a machine that is not there leads nowhere.
     """
     for forward in plan.forwards:
-        if target := plan.find_target(forward):
+        for target in plan.find_targets(forward):
             yield from ((forward, target, step) for step in range(forward.count))
 
 
@@ -139,8 +139,7 @@ def _translate_out(plan: NetworkPlan, bridge: str) -> Iterator[Rule]:
 
     subnets = [subnet for subnet in (plan.subnet, plan.subnet6) if subnet]
     if plan.forwards:  # answers to a guest of the same bridge, and to 127.0.0.1, come by the host
-        here = [subnet for subnet in subnets if subnet.version == 4]
-        for source in (*here, _LOOPBACK):
+        for source in (*subnets, _LOOPBACK):
             yield rule(_FIRST, _MASQUERADE, oif(bridge), proto(source), saddr(source), FORWARDED)
     yield rule(_THEN, _ACCEPT, oif(bridge))
     for subnet in subnets if plan.mode is Mode.NAT else ():

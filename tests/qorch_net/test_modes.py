@@ -128,6 +128,27 @@ def test_forwarded_port_follows_its_machine(lab, tools):
     lab.remove()
 
 
+def test_forwarded_port_over_ipv6(lab, tools):
+    """From the world, from the host, from a neighbour and from the guest itself."""
+    tools.run("sysctl", "-qw", "net.bridge.bridge-nf-call-ip6tables=0")
+    lease = Lease(mac=WEB, ip=IPv4Address(WEB_IP), ip6=IPv6Address("fd00:133::5"), name="web")
+    forwards = (PortForward(host_port=8080, port=80, name="web"),)
+    gateway6 = IPv6Interface("fd00:133::1/64")
+    plan = lab.make_plan(gateway6=gateway6, leases=(lease,), forwards=forwards)
+    lab.ensure(plan)
+    web, db = plug(lab, tools, plan, "web"), plug(lab, tools, plan, "db", mac=DB)
+    settle(lab, tools, web, f"{WEB_IP}/24", "fd00:133::5/64")
+    settle(lab, tools, db, f"{DB_IP}/24", "fd00:133::6/64")
+    with uplink(lab, tools) as server, listen6(lab, web) as listener:
+        add_ipv6_uplink(lab, tools, server)
+        for here in (server, web, db):
+            connect(lab, here, "fd99::1", 8080).close()
+            assert accept(listener) == ("fd99::2" if here is server else "fd00:133::1")
+        socket.create_connection(("fd99::1", 8080), timeout=5).close()
+        accept(listener)
+    lab.remove()
+
+
 def test_routed_network(lab, tools):
     """Both sides open connections, with their own addresses."""
     plan = lab.make_plan(mode=Mode.ROUTE)
