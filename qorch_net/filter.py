@@ -83,23 +83,21 @@ def ensure_forwarding(plan: NetworkPlan, report: Report, undo: Undo) -> None:
         switch_on(notes)
 
 
-def remove_rules(name: str, owner: str, *, bridges_left: bool, kept: Kept, report: Report) -> None:
-    """Remove a network's rules and guards; with the last network, all that is the owner's."""
-    with open_nft() as nft:
-        ruleset = find_ruleset(owner, nft)
-        old = ruleset.ours
-        left = frozenset(guard for guard in old.guards if guard.network != name)
-        table = old.table.replace(name, ()) if old.table else None
-        if not (bridges_left or left or (table and table.networks)):
-            remove_all(owner, ruleset, report, nft, kept)
-        elif left != old.guards or (old.table and name in old.table.networks):
-            report("rules")
-            replace_rules(owner, old, Ours(table=table, guards=left), nft)
-
-
-def remove_all(
-    owner: str, ruleset: Ruleset, report: Report, nft: Any = None, kept: Kept | None = None
+def remove_rules(
+    name: str, ruleset: Ruleset, nft: Any, *, bridges_left: bool, kept: Kept, report: Report
 ) -> None:
+    """Remove a network's rules and guards; with the last network, all that is the owner's."""
+    old = ruleset.ours
+    left = frozenset(guard for guard in old.guards if guard.network != name)
+    table = old.table.replace(name, ()) if old.table else None
+    if not (bridges_left or left or (table and table.networks)):
+        remove_all(ruleset, report, nft, kept)
+    elif left != old.guards or (old.table and name in old.table.networks):
+        report("rules")
+        replace_rules(ruleset.owner, old, Ours(table=table, guards=left), nft)
+
+
+def remove_all(ruleset: Ruleset, report: Report, nft: Any = None, kept: Kept | None = None) -> None:
     """Remove the owner's tables, and switch off again what was off and nobody needs now.
 
     Another owner that needs what we switched on has taken over the note of it when it came.
@@ -113,7 +111,7 @@ def remove_all(
         put_back(notes)
     if old != Ours():
         report("rules")
-        replace_rules(owner, old, Ours(), nft)
+        replace_rules(ruleset.owner, old, Ours(), nft)
 
 
 def repair_rules(

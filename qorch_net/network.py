@@ -48,11 +48,11 @@ from qorch_net.interfaces import (
     remove_interfaces,
 )
 from qorch_net.netlink.links import open_links
-from qorch_net.netlink.nft import find_ruleset
+from qorch_net.netlink.nft import find_ruleset, open_nft
 from qorch_net.notes import find_notes
 from qorch_net.plan import Mark
 from qorch_net.probe import find_owned, look
-from qorch_net.process import CAP_NET_ADMIN, Search, has_capability, stop_processes
+from qorch_net.process import CAP_NET_ADMIN, Search, has_capability, stop_processes, stopping
 from qorch_net.steps import ignore, undoing
 
 if TYPE_CHECKING:
@@ -110,18 +110,19 @@ def remove_network(name: str, *, owner: str, run_dir: Path, report: Report = ign
     mark = Mark(owner, f"network/{name}")
     with _locked():
         search = Search(owner)
-        running = search.find_new()
-        if any(process.mark == mark for process in running):
+        running = [process for process in search.find_new() if process.mark == mark]
+        if running:
             report("dnsmasq")
-            stop_processes(mark, running, search)
-        with open_links() as links:
-            found = find_ours(links)
+        with open_links() as links, open_nft() as nft:
+            with stopping(mark, running, search):  # meanwhile the kernel is read
+                found = find_ours(links)
+                ruleset = find_ruleset(owner, nft)
             kept = Kept(
                 ours=find_notes(x for x in found if x.mark and x.mark.owner == owner),
                 theirs=find_notes(x for x in found if x.mark and x.mark.owner != owner),
             )
             left = remove_interfaces(mark, found, links, report)
-        remove_rules(name, owner, bridges_left=bool(left), kept=kept, report=report)
+            remove_rules(name, ruleset, nft, bridges_left=bool(left), kept=kept, report=report)
         service = Service(mark=mark, directory=run_dir.absolute() / name)
         if service.directory.is_dir():
             report("files")
@@ -148,7 +149,7 @@ def apply_rules(
     with _locked():
         if plans:
             return Repair(*repair_rules(owner, plans, frozenset(notes)))
-        remove_all(owner, find_ruleset(owner), ignore)
+        remove_all(find_ruleset(owner), ignore)
         return Repair((), frozenset())
 
 

@@ -6,7 +6,7 @@ import os
 import pwd
 import select
 import signal
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -97,11 +97,27 @@ def stop_processes(
     raise NetError(f"processes of {mark} keep coming back")
 
 
+@contextmanager
+def stopping(mark: Mark, known: Collection[Process], search: Search) -> Iterator[None]:
+    """End these processes of the mark while the caller does something else; wait on leaving.
+
+    They are what `search` has just found. It looks again after that.
+    """
+    with ExitStack() as stack:
+        opened = {x.pid: stack.enter_context(_open_process(x.pid, mark)) for x in known}
+        for process in opened.values():
+            _send(process, signal.SIGTERM)
+        yield
+        for pid, process in opened.items():
+            _wait_stopped(pid, process, mark)
+    if known:
+        stop_processes(mark, search=search)
+
+
 def send_signal(pid: int, mark: Mark, number: signal.Signals) -> None:
     """Send a signal to the process if it still is the one with this mark."""
-    with _open_process(pid, mark) as process, suppress(ProcessLookupError):
-        if process is not None:
-            signal.pidfd_send_signal(process, number)
+    with _open_process(pid, mark) as process:
+        _send(process, number)
 
 
 def wait_exiting(program: str) -> None:
@@ -147,15 +163,26 @@ def _list_processes() -> set[int]:
 
 def _stop(pid: int, mark: Mark) -> None:
     with _open_process(pid, mark) as process:
-        if process is None:
-            return
-        for number in (signal.SIGTERM, signal.SIGKILL):
-            with suppress(ProcessLookupError):
-                signal.pidfd_send_signal(process, number)
-            if _has_ended(process, _SECONDS):
-                _reap(process)
-                return
-    raise NetError(f"process {pid} ({mark}) does not end", "it hangs in the kernel: see dmesg")
+        _send(process, signal.SIGTERM)
+        _wait_stopped(pid, process, mark)
+
+
+def _send(process: int | None, number: signal.Signals) -> None:
+    if process is not None:
+        with suppress(ProcessLookupError):
+            signal.pidfd_send_signal(process, number)
+
+
+def _wait_stopped(pid: int, process: int | None, mark: Mark) -> None:
+    """Wait for the end of a process that was told to end, and see to it."""
+    if process is None:
+        return
+    if not _has_ended(process, _SECONDS):
+        _send(process, signal.SIGKILL)
+        if not _has_ended(process, _SECONDS):
+            hint = "it hangs in the kernel: see dmesg"
+            raise NetError(f"process {pid} ({mark}) does not end", hint)
+    _reap(process)
 
 
 def _has_ended(process: int, seconds: float) -> bool:

@@ -81,13 +81,14 @@ class Ours:
 
 @attrs.frozen(kw_only=True)
 class Ruleset:
-    """What the packet filter of this network namespace holds.
+    """What the packet filter of this network namespace holds, as an owner sees it.
 
-    `ours`: the owner's, its guards without their rules. `notes`: what other qorch owners, our
+    `ours`: that owner's, its guards without their rules. `notes`: what other qorch owners, our
     neighbours, will put back. `routers`: tables of others that filter what is
     forwarded or translate what leaves.
     """
 
+    owner: str
     ours: Ours
     notes: frozenset[str]
     routers: tuple[str, ...]
@@ -116,6 +117,7 @@ def find_ruleset(owner: str, nft: Any = None) -> Ruleset:
         if family == NFPROTO_INET and table.startswith(TABLE_PREFIX) and table != name
     }
     return Ruleset(
+        owner=owner,
         ours=Ours(
             table=_make_table(own, rules) if mine else None,
             guards=frozenset(guard for guard in guards if guard),

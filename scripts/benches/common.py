@@ -15,7 +15,8 @@ WARM_UP = 2  # rounds that do not count
 class Duel:
     """One figure: `ours` beside `bare`, and how many times as long ours may take.
 
-    `prepare` is called before each of them, and `undo` after it, untimed.
+    `prepare` is called before each of them, and `undo` after it, untimed; so are `before_bare` and
+    `before_ours`, each before its own.
     """
 
     name: str
@@ -23,6 +24,8 @@ class Duel:
     ours: Callable[[], object]
     limit: float
     prepare: Callable[[], object] = lambda: None
+    before_bare: Callable[[], object] = lambda: None
+    before_ours: Callable[[], object] = lambda: None
     undo: Callable[[], object] = lambda: None
 
 
@@ -62,6 +65,7 @@ def _run(duel: Duel, rounds: int) -> Result:
         order = ("bare", "ours") if number % 2 else ("ours", "bare")  # nobody is always first
         for who in order:
             duel.prepare()
+            getattr(duel, f"before_{who}")()
             started = time.perf_counter()
             getattr(duel, who)()
             took = time.perf_counter() - started

@@ -24,7 +24,7 @@ from qorch_net.plan import DhcpRange, Lease, NetworkPlan, make_bridge_mac
 from qorch_net.rules import make_rules
 
 UP_LIMIT = 1.5
-BOTH_LIMIT = 2.0
+DOWN_LIMIT = 2.0
 OWNER = "0123abcd"
 MAC = "52:54:00:00:00:01"
 _GATEWAY = IPv4Interface("192.168.150.1/24")
@@ -182,15 +182,19 @@ def make_duels(directory: Path) -> list[common.Duel]:
             limit=UP_LIMIT,
         ),
         common.Duel(
-            name="network up and down",
-            bare=lambda: (hand.up(), hand.down()),
-            ours=lambda: (ours.up(), ours.down()),
-            limit=BOTH_LIMIT,
+            name="network down",
+            before_bare=hand.up,
+            before_ours=ours.up,
+            bare=hand.down,
+            ours=ours.down,
+            limit=DOWN_LIMIT,
         ),
         common.Duel(
-            name="network up, guest asks",
-            bare=lambda: (plug(hand), guest.ask()),
-            ours=lambda: (plug(ours), guest.ask()),
+            name="guest asks, is told",
+            before_bare=lambda: plug(hand),
+            before_ours=lambda: plug(ours),
+            bare=guest.ask,
+            ours=guest.ask,
             undo=unplug,
             limit=UP_LIMIT,
         ),

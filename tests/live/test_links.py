@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import signal
 import socket
 import subprocess
@@ -79,6 +80,13 @@ def test_guests_are_on_the_network_of_the_uplink(
     wait_guest(wire)
     assert "10.99.0.2/24" in show(qorch_host, "addr", "show", "dev", "br0")
     assert "default via 10.99.0.1 dev br0" in show(qorch_host, "route")
+    (nic,) = qorch_host.machine("web").show()["nics"]
+    *_, card, bridge, tap = qorch_host.qorch("network", "show", "office").stdout.splitlines()
+    assert (card, bridge) == ("card", "└── br0")
+    assert tap.startswith(f"    └── {nic['tap']}  web/nic0  {MAC}")
+    packets = re.search(r"sent .*\((\d+) packets\), received .* packets\)", tap)
+    assert packets
+    assert int(packets[1]) > 0
     qorch_host.kill_supervisor()
     assert qorch_host.machine("web").show()["state"] == "running"
     assert "master br0" in show(qorch_host, "link", "show", "card")
