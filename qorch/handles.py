@@ -111,14 +111,16 @@ class Handles:
     """File descriptor numbers by name.
 
     `now` is the time of the start in seconds since the epoch, for clocks that differ from the
-    host's; `vnc_display` the first that is free, for a VNC server that may have any; `incoming`
-    tells that memory is to be loaded before the guest runs.
+    host's; `vnc_display` the first that is free, for a VNC server that may have any,
+    and `spice_port` a port for SPICE; `incoming` tells that memory is to be loaded before the
+    guest runs.
     """
 
     numbers: Mapping[str, int]
     now: int = 0
     vnc_display: int = 0
     incoming: bool = False
+    spice_port: int = 5901
 
     @classmethod
     def from_numbers(

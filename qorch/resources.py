@@ -36,7 +36,7 @@ from qorch.helpers import start_helpers
 from qorch.paths import StateDir
 from qorch.plan import DiskPlan, MachinePlan
 from qorch.process import Process, start_process
-from qorch.sockets import bind_unix, find_free_display
+from qorch.sockets import FIRST_DISPLAY_PORT, bind_unix, find_free_display
 from qorch.spec import DEFAULT_POOL, CredentialSpec
 from qorch.state import Store
 from qorch.units import Name
@@ -200,11 +200,20 @@ def _open_handles(
         for handle in find_handles(plan):
             opened = _open_handle(stack, handle, paths, report)
             numbers |= zip(find_names(handle), opened, strict=True)
-        vnc = plan.vnc
-        display = 0
-        if vnc is not None and vnc.socket is None and vnc.display is None:
-            display = find_free_display(vnc.spec.listen or "127.0.0.1")
-        yield Handles(numbers, int(time.time()), display), lock
+        display, port = _find_display_ports(plan)
+        yield Handles(numbers, int(time.time()), display, spice_port=port), lock
+
+
+def _find_display_ports(plan: MachinePlan) -> tuple[int, int]:
+    """A VNC display and a port for SPICE that are free, where any will do."""
+    display, vnc = 0, plan.vnc
+    if vnc is not None and vnc.socket is None and vnc.display is None:
+        display = find_free_display(vnc.spec.listen or "127.0.0.1")
+    port = FIRST_DISPLAY_PORT
+    if plan.spice is not None and plan.spice.wants_port:
+        first = 0 if vnc is None else (display if vnc.display is None else vnc.display) + 1
+        port += find_free_display(plan.spice.spec.listen or "127.0.0.1", first)
+    return display, port
 
 
 @attrs.frozen

@@ -12,7 +12,8 @@ from pathlib import Path
 from qorch.errors import MachineError
 
 BACKLOG = 128
-_FIRST_VNC_PORT, _DISPLAYS = 5900, 100
+FIRST_DISPLAY_PORT = 5900  # of VNC and SPICE
+_DISPLAYS = 100
 
 
 @contextmanager
@@ -55,22 +56,22 @@ def connect_unix(path: Path) -> socket.socket:
     return client
 
 
-def find_free_display(host: str) -> int:
-    """The first VNC display whose TCP port nobody listens at. Raises MachineError.
+def find_free_display(host: str, first: int = 0) -> int:
+    """The first VNC display from `first` on whose TCP port nobody listens at. Raises MachineError.
 
     Whoever takes it before QEMU does makes QEMU say so.
     """
-    for display in range(_DISPLAYS):
+    for display in range(first, _DISPLAYS):
         try:
-            find = socket.getaddrinfo(host, _FIRST_VNC_PORT + display, type=socket.SOCK_STREAM)
+            find = socket.getaddrinfo(host, FIRST_DISPLAY_PORT + display, type=socket.SOCK_STREAM)
             family, _, _, _, address = find[0]
             with socket.socket(family, socket.SOCK_STREAM) as probe:
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 probe.bind(address)
         except OSError as error:
             if error.errno != errno.EADDRINUSE:
-                raise MachineError(f"VNC cannot listen at {host}: {error.strerror}") from error
+                raise MachineError(f"nobody can listen at {host}: {error.strerror}") from error
         else:
             return display
-    last = _FIRST_VNC_PORT + _DISPLAYS - 1
-    raise MachineError(f"the ports {_FIRST_VNC_PORT} to {last} at {host} are all in use")
+    last = FIRST_DISPLAY_PORT + _DISPLAYS - 1
+    raise MachineError(f"the ports {FIRST_DISPLAY_PORT} to {last} at {host} are all in use")

@@ -54,7 +54,7 @@ def make_screens(plan: MachinePlan, handles: Handles) -> Iterator[Switch]:
     if plan.vnc is not None:
         yield from _vnc(plan, plan.vnc, handles.vnc_display)
     if plan.spice is not None:
-        yield from _spice(plan.spice)
+        yield from _spice(plan.spice, handles.spice_port)
     yield from _keymap(plan)
     for video in plan.videos:
         yield _video(plan, video)
@@ -97,13 +97,13 @@ def _bracket(host: str) -> str:
     return f"[{host}]" if ":" in host and host[0] != "[" else host
 
 
-def _spice(spice: SpicePlan) -> Iterator[Switch]:
+def _spice(spice: SpicePlan, free: int) -> Iterator[Switch]:
     spec = spice.spec
     if spec.password_file is not None:
         yield ObjectSecret(id="spice-secret", file=spec.password_file)
     options = dict(spec.options)
     yield Spice(
-        port=spec.port,
+        port=free if spice.wants_port else spec.port,
         tls_port=spec.tls_port,
         addr=str(spice.socket) if spice.socket else spec.listen,
         unix=True if spice.socket else None,

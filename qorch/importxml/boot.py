@@ -119,6 +119,7 @@ def read_args(domain: Node) -> list[str]:
     if (node.find("bios").number("rebootTimeout") or 0) < 0:
         words += ["-boot", "reboot-timeout=-1"]
     if shim := node.text_of("shim"):
+        node.find("shim").note("is a word of QEMU 10's (-shim)")
         words += ["-shim", shim]
     for table in node.find("acpi").all("table"):
         kind = table.get("type")

@@ -125,6 +125,9 @@ def _model(cpu: Node, flags: _Flags, *, kvm: bool) -> str:
 def _own_flags(cpu: Node, model: str, flags: _Flags) -> None:
     """The flags that are asked for; an optional one where the model's maker has it."""
     for feature in cpu.all("feature"):
+        if not feature.get("name"):
+            feature.leave("has no name")
+            continue
         name, policy = flag_name(feature.word("name")), feature.word("policy") or "require"
         foreign = name in _AMDS_ALONE and not _AMD.match(model) and model not in ("host", "max")
         value = _ON.get(policy) and not (policy == "optional" and foreign)

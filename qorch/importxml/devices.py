@@ -331,7 +331,7 @@ def _smartcard(node: Node, buses: Buses) -> SmartcardSpec | None:
             return SmartcardSpec(
                 mode=SmartcardMode.EMULATED,
                 certificates=tuple(child.text() for child in node.all("certificate")),
-                database=path_of(node.text_of("database")),
+                database=Path(node.text_of("database") or "/etc/pki/nssdb"),
                 address=address,
             )
         case "passthrough":

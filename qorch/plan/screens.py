@@ -36,10 +36,16 @@ class VncPlan:
 
 @attrs.frozen(kw_only=True)
 class SpicePlan:
-    """A SPICE server: on a Unix socket, or on TCP."""
+    """A SPICE server: on a Unix socket, or on TCP, at a port that is free if none is given."""
 
     spec: SpiceSpec
     socket: Path | None = None
+
+    @property
+    def wants_port(self) -> bool:
+        """Whether a free port is to be found for it at start."""
+        given = (self.socket, self.spec.port, self.spec.tls_port)
+        return self.spec.listen is not None and all(value is None for value in given)
 
 
 @attrs.frozen(kw_only=True)

@@ -10,6 +10,7 @@ from qorch.switch.blockdev import BlockdevFormat, BlockdevProtocol
 from qorch.switch.device import DeviceController
 from qorch.switch.disk import DeviceVirtioBlk
 from qorch.switch.netdev import NetdevTap
+from qorch.switch.screen import Spice
 
 QEMU = Path("/usr/bin/qemu-system-x86_64")
 TEXT = """
@@ -141,3 +142,24 @@ def test_a_logical_volume_is_a_device():
     assert protocol["driver"] == "host_device"
     assert protocol["filename"] == "/dev/HostVG/web-disk0"
     assert machine.disks[0].chain[0].format == "raw"
+
+
+def test_spice_listens_somewhere():
+    """At its port, at one that is free, or at a socket of qorch's own."""
+    ports = {}
+    for words in (
+        "listen = '::1'",
+        "listen = '::1'\nport = 5907",
+        "listen = '::1'\ntls_port = 1",
+        "",
+    ):
+        plan, *_ = make(f"[vm.web]\nkernel = 'k'\n[vm.web.spice]\n{words}")
+        handles = Handles({**Handles.from_numbers(plan).numbers}, spice_port=5905)
+        (spice,) = find(make_switches(plan, handles), Spice)
+        ports[words] = (spice.port, spice.tls_port, spice.unix)
+    assert list(ports.values()) == [
+        (5905, None, None),
+        (5907, None, None),
+        (None, 1, None),
+        (None, None, True),
+    ]

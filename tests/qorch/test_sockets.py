@@ -69,3 +69,4 @@ def test_the_first_free_vnc_display_is_found():
     first = find_free_display("127.0.0.1")
     with socket.create_server(("127.0.0.1", 5900 + first)):
         assert find_free_display("127.0.0.1") > first
+        assert find_free_display("127.0.0.1", first + 30) >= first + 30

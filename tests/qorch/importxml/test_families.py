@@ -415,8 +415,8 @@ DOMAINS = {  # words inside <domain>: lines of [vm.a]
         memory = { size = "64MiB", prealloc = true }
         numa = [{ memory = "64MiB", backend = "" }]""",
     "<os firmware='bios'/>": """firmware = { code = "/usr/share/seabios/bios-256k.bin" }""",
-    "<os><acpi><table type='msdm'>/m</table></acpi><shim>/s</shim></os>": """
-        qemu_args = ["-shim", "/s", "-acpitable", "sig=MSDM,file=/m"]""",
+    "<os><acpi><table type='msdm'>/m</table></acpi></os>": """
+        qemu_args = ["-acpitable", "sig=MSDM,file=/m"]""",
     "<defaultiothread thread_pool_min='2' thread_pool_max='9'/>": """
         qemu_args = ["-object", "main-loop,id=main-loop,thread-pool-min=2,thread-pool-max=9"]""",
     """<vcpu>2</vcpu><cpu><numa><cell cpus='0-1' memory='64' unit='MiB'><cache level='1'
@@ -521,6 +521,7 @@ def test_what_is_no_device(inside, lines):
         "<devices><interface type='user'><backend type='passt'/></interface></devices>",
         "<devices><interface type='user'><port isolated='yes'/></interface></devices>",
         "<devices><interface><vlan><tag id='4'/></vlan></interface></devices>",
+        "<os><shim>/s</shim></os>",
         "<cpu match='minimum'><model>Nehalem</model></cpu>",
         "<devices><tpm><backend type='external'><source/></backend></tpm></devices>",
         "<cputune><shares>2</shares></cputune>",
