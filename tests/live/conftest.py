@@ -31,6 +31,12 @@ def tiny() -> Path:
 
 
 @pytest.fixture(scope="session")
+def devices() -> Path:
+    """The directory of the busybox guest that has all drivers."""
+    return _build("devices")
+
+
+@pytest.fixture(scope="session")
 def debian() -> Path:
     """The directory of the Debian guest."""
     return _build("debian")
