@@ -11,9 +11,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from qorch.errors import QorchError
+from qorch.helper import make_helpers
+from qorch.helpers import find_helpers
 from qorch.leftovers import find_leftovers
 from qorch.paths import StateDir
 from qorch.probe import find_kvm
+from qorch.resources import is_locked
 from qorch.state import Store
 from qorch_net.errors import NetError
 from qorch_net.forwarding import Switch
@@ -54,6 +57,7 @@ def examine(state: StateDir) -> list[Finding]:
         _check_firewalls,
         _check_bridge_nf,
         _check_managers,
+        _check_helpers,
         _check_leftovers,
     )
     return [finding for check in checks for finding in _run(check, state)]
@@ -186,6 +190,23 @@ def _check_managers(state: StateDir) -> Iterator[Finding]:
             yield Finding("manager", NOTE, message)
     if not managers:
         yield Finding("manager", OK, "nobody else manages interfaces")
+
+
+def _check_helpers(state: StateDir) -> Iterator[Finding]:
+    """Machines that run without a TPM or share of theirs: only a restart brings it back."""
+    there = set()
+    for name, id_, process in find_helpers(state.owner):
+        there.add((name, id_))
+        process.close()
+    store = Store(state)
+    for name in store.find_runs():
+        plan = store.read_run(name) if is_locked(state, name) else None
+        for helper in make_helpers(plan) if plan else ():
+            if (name, helper.id) not in there:
+                message = f"{name} runs without its {helper.id}, which has ended"
+                log = state.machine_data(name) / f"{helper.id}.log"
+                hints = (f"qorch restart {name}", f"{log} has its last words")
+                yield Finding("helper", WRONG, message, hints)
 
 
 def _check_leftovers(state: StateDir) -> Iterator[Finding]:

@@ -16,11 +16,12 @@ from qorch.argv import make_cpu_devices
 from qorch.block.record import Saved
 from qorch.console import Console, open_console, read_tail
 from qorch.errors import AgentError, MachineError
+from qorch.helper import make_helpers
 from qorch.helpers import end_helper
 from qorch.migration import load_memory
 from qorch.paths import StateDir
 from qorch.plan import MachinePlan
-from qorch.process import Process
+from qorch.process import CURES, Process, describe_end
 from qorch.qmp import (
     CommandError,
     Event,
@@ -94,6 +95,7 @@ class Machine:
     memory: Memory | None = None
     status: str = "prelaunch"
     vcpus: tuple[Vcpu, ...] = ()
+    vnc_port: int | None = None
     stopping: bool = False
     exit_status: int | None = None
     ended: trio.Event = attrs.field(factory=trio.Event, init=False)
@@ -115,10 +117,16 @@ class Machine:
         return not self.stopping and self.exit_status not in (0, None)
 
     @property
+    def lost_helpers(self) -> tuple[str, ...]:
+        """The helpers that it runs without: QEMU 7.2 takes no other in the place of one."""
+        alive = {id_ for id_, helper in self.helpers.items() if helper.is_alive}
+        return tuple(item.id for item in make_helpers(self.plan) if item.id not in alive)
+
+    @property
     def monitor(self) -> Monitor:
         """QMP. Raises MachineError if QEMU is not connected."""
         if self._monitor is None:
-            raise MachineError(f"{self.plan.name} is not running")
+            raise MachineError(f"{self.plan.name} is not running", f"qorch start {self.plan.name}")
         return self._monitor
 
     @property
@@ -127,7 +135,7 @@ class Machine:
         if not self.plan.console.is_there:
             raise no_console(self.plan.name)
         if self._console is None:
-            raise MachineError(f"{self.plan.name} is not running")
+            raise MachineError(f"{self.plan.name} is not running", f"qorch start {self.plan.name}")
         return self._console
 
     @asynccontextmanager
@@ -164,8 +172,7 @@ class Machine:
         except (QmpError, OSError) as error:  # OSError: gone before we could connect
             with trio.move_on_after(1):
                 await self.wait_exit()
-            words = self.last_words or str(error)
-            raise MachineError(f"QEMU for {self.plan.name} ended: {words}", self._hint) from error
+            raise self._explain(error) from error
         finally:
             self._monitor = self._console = None
 
@@ -176,6 +183,16 @@ class Machine:
             return None
         words = f"{self.plan.name} {self.memory.saved.snapshot}"
         return f"without its memory: qorch snapshot revert --disks-only {words}"
+
+    def _explain(self, error: Exception) -> MachineError:
+        """Why its guest does not run: how QEMU ended and what it said, or what it refuses."""
+        name = self.plan.name
+        if not self.ended.is_set():
+            return MachineError(f"QEMU for {name}: {error}", self._hint)
+        how, words = describe_end(self.exit_status), self.last_words
+        log = self.paths.machine_data(name) / "qemu.log"
+        hint = self._hint or CURES.get(self.exit_status) or f"all it said is in {log}"
+        return MachineError(f"QEMU for {name} ended, {how}: {words or error}", hint)
 
     async def _connect(self, stack: AsyncExitStack) -> None:
         run, data = self.paths.machine_run(self.plan.name), self.paths.machine_data(self.plan.name)
@@ -191,13 +208,18 @@ class Machine:
         """Check that it is the machine we think it is, pin its vCPUs, let it run."""
         uuid = (await self.monitor.execute("query-uuid"))["UUID"]
         if uuid != str(self.plan.uuid):
-            raise MachineError(f"the QEMU of {self.plan.name} says its UUID is {uuid}")
+            raise MachineError(
+                f"the QEMU of {self.plan.name} says its UUID is {uuid}",
+                "another program has bound its monitor's socket: is a second QEMU in its place?",
+            )
         await self._ask_status()
         if self.status in _BEFORE_THE_GUEST:
             await self._plug_vcpus()
         vcpus = await self.monitor.execute("query-cpus-fast")
         self.vcpus = tuple(Vcpu(vcpu["cpu-index"], vcpu["thread-id"]) for vcpu in vcpus)
         await self._pin()
+        await self._find_vnc_port()
+        await self._set_balloon()
         if self.memory is not None:
             await self._go_on_from(self.memory)
             await self._ask_status()
@@ -253,6 +275,26 @@ class Machine:
         for name, cpus in pins.items():
             self.process.set_affinity(threads[name], cpus)
 
+    async def _find_vnc_port(self) -> None:
+        """Which port it is that was free at the start."""
+        if self.plan.vnc is not None and self.plan.vnc.spec.port is None:
+            server = await self.monitor.execute("query-vnc")
+            service = str(server.get("service", ""))  # a Unix socket's is its path
+            self.vnc_port = int(service) if service.isdigit() else None
+
+    async def _set_balloon(self) -> None:
+        """How often the guest tells what it uses; a property that cannot be given at the start."""
+        balloon = self.plan.balloon
+        if balloon is not None and balloon.spec.stats_interval:
+            await self.monitor.execute(
+                "qom-set",
+                {
+                    "path": f"/machine/peripheral/{balloon.id}",
+                    "property": "guest-stats-polling-interval",
+                    "value": balloon.spec.stats_interval,
+                },
+            )
+
     async def _unplug_cables(self) -> None:
         """Links that are down; the command line has no word for it."""
         for nic in self.plan.nics:
@@ -271,7 +313,7 @@ class Machine:
                 nursery.cancel_scope.cancel()
 
     async def _watch_helper(self, name: str, helper: Process) -> None:
-        """Tell when a helper ends before its machine: QEMU 7.2 takes no other in its place."""
+        """Tell when a helper ends before its machine."""
         status = await helper.wait()
         if not self.ended.is_set():
             self.on_event("HELPER_ENDED", {"helper": name, "status": status})
@@ -305,9 +347,12 @@ class Machine:
         return True
 
     async def _take(self, event: Event) -> None:
-        self.on_event(event.name, dict(event.data))
-        if event.name in _STATUS_EVENTS:
-            await self._ask_status()
+        """The state is the new one when the event is told."""
+        try:
+            if event.name in _STATUS_EVENTS:
+                await self._ask_status()
+        finally:
+            self.on_event(event.name, dict(event.data))
 
     async def _ask_status(self) -> None:
         self.status = (await self.monitor.execute("query-status"))["status"]

@@ -22,6 +22,10 @@ import trio
 from qorch.errors import MachineError
 
 MARK = "QORCH_OWNER"
+CURES: Mapping[int | None, str] = {
+    -signal.SIGKILL: "the kernel kills who uses too much memory: dmesg tells",
+    -signal.SIGSYS: "it made a system call that its sandbox forbids: sandbox = false allows all",
+}
 
 
 @attrs.define(eq=False)
@@ -144,3 +148,15 @@ def _read_mark(pid: int) -> str | None:
         return None
     marks = (item for item in environ.split(b"\0") if item.startswith(f"{MARK}=".encode()))
     return next((os.fsdecode(mark.partition(b"=")[2]) for mark in marks), None)
+
+
+def describe_end(status: int | None) -> str:
+    """How a process ended, of its status as Popen has it."""
+    if status is None:
+        return "nobody knows how"
+    if status >= 0:
+        return f"exit status {status}"
+    try:
+        return f"killed by {signal.Signals(-status).name}"
+    except ValueError:
+        return f"killed by signal {-status}"

@@ -34,6 +34,8 @@ from qorch.qmp.listener import Listener
 from qorch.qmp.session import Event, Failure, Greeting, Message, Reply, Session, State
 from qorch.sockets import connect_unix
 
+_ENDED = "it has ended, or is about to: qorch events, and its qemu.log, say why"
+
 # Called with every line as it goes out or comes in, without its newline; must not raise.
 Transcript = Callable[[Literal["sent", "received"], bytes], None]
 
@@ -200,7 +202,7 @@ class Monitor:
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             data = b""
         if not data:
-            self._lose(MonitorLostError("QEMU closed its monitor"))
+            self._lose(MonitorLostError("QEMU closed its monitor", _ENDED))
             return
         try:
             for message in self._session.receive(data):
@@ -275,7 +277,7 @@ class Monitor:
                 self._unsent = self._unsent[await sock.send(self._unsent) :]
         except (ConnectionError, trio.ClosedResourceError) as error:
             self._refuse_lost(command)
-            raise _lost(MonitorLostError("QEMU closed its monitor"), command) from error
+            raise _lost(MonitorLostError("QEMU closed its monitor", _ENDED), command) from error
         except OSError:
             self._refuse_lost(command)
             raise

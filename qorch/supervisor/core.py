@@ -96,7 +96,8 @@ class Supervisor:
         machine = self._machines.get(known)
         plan, state = self._machines.plan_of(known), self._machines.state_of(known)
         details = make_details(plan, machine, state, self.state)
-        return {**details, "lacks": self.block.space.find(known)}
+        failure = self._machines.failure_of(known)
+        return {**details, "failure": failure, "lacks": self.block.space.find(known)}
 
     async def plan(self, spec: Spec, *, down: bool = False) -> list[Change]:
         """What `up`, or `down`, would do; changes nothing. Raises InputError."""
@@ -202,6 +203,7 @@ class Supervisor:
                     message = "runs on as it is; the changes take effect when it is restarted"
                     report(Progress("vm", name, message=message))
             await self._start_all(plan.machines, report, undo)
+            self._machines.tell_lost_helpers(plan.machines, report)
             undo.pop_all()
         if wait is not None:
             await self._machines.wait_ready(plan.machines, wait, report)

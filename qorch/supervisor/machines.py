@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import signal
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 
 import attrs
@@ -17,7 +17,7 @@ from qorch.helpers import end_helper, find_helpers
 from qorch.machine import Machine, Memory, State
 from qorch.paths import StateDir
 from qorch.plan import MachinePlan
-from qorch.process import Process, find_processes
+from qorch.process import Process, describe_end, find_processes
 from qorch.progress import Progress, Report
 from qorch.qmp import Transcript
 from qorch.ready import wait_ready
@@ -59,7 +59,7 @@ class Machines:
     _definitions: Definitions
     _events: Events
     _running: dict[Name, Machine] = attrs.field(factory=dict, init=False)
-    _crashed: set[Name] = attrs.field(factory=set, init=False)
+    _crashed: dict[Name, str] = attrs.field(factory=dict, init=False)  # how each has ended
     _starting: set[Name] = attrs.field(factory=set, init=False)
     _locks: dict[Name, trio.Lock] = attrs.field(factory=dict, init=False)
 
@@ -105,14 +105,26 @@ class Machines:
             return State.SAVED
         return State.CRASHED if name in self._crashed else State.STOPPED
 
+    def failure_of(self, name: Name) -> str | None:
+        """How a machine that has crashed ended, and QEMU's last words."""
+        return self._crashed.get(name)
+
     def lock(self, name: Name) -> trio.Lock:
         """Held by whoever starts, changes or removes a machine."""
         return self._locks.setdefault(name, trio.Lock())
 
     def forget(self, name: Name) -> None:
         """Keep nothing of a machine that is not defined any more."""
-        self._crashed.discard(name)
+        self._crashed.pop(name, None)
         self._store.write_saved(name, None)
+
+    def tell_lost_helpers(self, names: Iterable[Name], report: Report) -> None:
+        """Say which machines run without a TPM or share of theirs."""
+        for name in names:
+            machine = self._running.get(name)
+            for helper in machine.lost_helpers if machine else ():
+                message = f"runs without its {helper}, which has ended: qorch restart {name}"
+                report(Progress("vm", name, message=message))
 
     def note_plan(self, machine: Machine) -> None:
         """Record what a running machine is now, for who adopts it."""
@@ -170,7 +182,7 @@ class Machines:
         """Stop a machine if it runs; see `Machine.stop`. Its own timeout is the default."""
         machine = self._running.get(name)
         if machine is None:
-            self._crashed.discard(name)
+            self._crashed.pop(name, None)
             return
         await machine.stop(machine.plan.powerdown_timeout if grace is None else grace)
         await self.wait_gone(name)
@@ -227,7 +239,7 @@ class Machines:
         )
         launch = _Launch(machine, adopted)
         self._running[name] = machine
-        self._crashed.discard(name)
+        self._crashed.pop(name, None)
         self._tasks.send_nowait(functools.partial(self._run, launch))
         await launch.settled.wait()
         if launch.error is not None:
@@ -251,9 +263,9 @@ class Machines:
         self._store.forget_run(name)
         machine.process.close()
         self._running.pop(name, None)
-        if machine.has_crashed:
-            self._crashed.add(name)
         words = machine.last_words if machine.has_crashed else ""
+        if machine.has_crashed:
+            self._crashed[name] = f"{describe_end(machine.exit_status)}: {words}".rstrip(": ")
         self._events.emit_nowait(
             name,
             "CRASHED" if machine.has_crashed else "STOPPED",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from qorch.handles import is_own_socket
+from qorch.helper import make_helpers
 from qorch.machine import Machine, State
 from qorch.paths import StateDir
 from qorch.plan import MachinePlan
@@ -78,8 +79,40 @@ def make_details(
         "log": str(paths.machine_data(plan.name) / "console.log")
         if plan.console.is_there
         else None,
+        "vnc": _find_vnc(plan, machine),
+        "spice": _find_spice(plan),
+        "helpers": [_describe_helper(machine, item.id) for item in make_helpers(plan)]
+        if machine
+        else [],
         "qmp": str(run / "monitor.sock"),
     }
+
+
+def _describe_helper(machine: Machine, id_: str) -> dict[str, object]:
+    """One that has ended has no pid: its machine runs without it."""
+    lost = id_ in machine.lost_helpers
+    return {
+        "id": id_,
+        "pid": None if lost else machine.helpers[id_].pid,
+        "state": "ended" if lost else "running",
+    }
+
+
+def _find_vnc(plan: MachinePlan, machine: Machine | None) -> str | None:
+    """The VNC server's Unix socket, or HOST:PORT; a port that is chosen at start is known then."""
+    if plan.vnc is None or plan.vnc.socket is not None:
+        return str(plan.vnc.socket) if plan.vnc else None
+    host, port = plan.vnc.spec.listen or "127.0.0.1", plan.vnc.spec.port
+    port = port or (machine.vnc_port if machine else None)
+    return f"{host}:{port}" if port else None
+
+
+def _find_spice(plan: MachinePlan) -> str | None:
+    """The same of SPICE; its port is always given."""
+    if plan.spice is None or plan.spice.socket is not None:
+        return str(plan.spice.socket) if plan.spice else None
+    spec = plan.spice.spec
+    return f"{spec.listen or 'localhost'}:{spec.port or spec.tls_port}"
 
 
 def _find_socket(run: Path, id_: str, chardev: ChardevSpec) -> str | None:

@@ -7,6 +7,7 @@ import select
 import signal
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -95,7 +96,7 @@ def test_helpers_whose_machine_is_gone_are_ended(qorch_host: Host, document: str
 
 
 def test_a_helper_that_dies_is_an_event(qorch_host: Host, document: str) -> None:
-    """The machine runs on without it."""
+    """The machine runs on without it, which everybody says, until it is restarted."""
     qorch_host.up(document, wait=None)
     seen: list[dict[str, object]] = []
     ready = threading.Event()
@@ -115,4 +116,16 @@ def test_a_helper_that_dies_is_an_event(qorch_host: Host, document: str) -> None
     kill(tpm, wait=False)
     thread.join(60)
     assert seen[-1]["event"] == "HELPER_ENDED"
-    assert qorch_host.machine("web").show()["state"] == "running"
+    shown = qorch_host.machine("web").show()
+    assert shown["state"] == "running"
+    assert [(item["id"], item["state"]) for item in shown["helpers"]] == [
+        ("tpm", "ended"),
+        ("share0", "running"),
+    ]
+    examined = qorch_host.qorch("doctor")
+    assert "web runs without its tpm" in examined.stdout + examined.stderr
+    told: list[dict[str, Any]] = []
+    qorch_host.client.up(Host._document(document), report=told.append)
+    assert any("qorch restart web" in str(item) for item in told)
+    qorch_host.client.restart_machine("web", report=lambda _: None, grace=0)
+    assert find(qorch_host).keys() == {"tpm", "share0"}

@@ -86,7 +86,8 @@ def _check_name(work: Work, name: str) -> None:
     try:
         Name.from_text(name)
     except ValueError as error:
-        raise InputError.from_problems([Problem("snapshot", str(error))]) from None
+        hint = getattr(error, "hint", None)
+        raise InputError.from_problems([Problem("snapshot", str(error), hint)]) from None
     if work.record.find(name):
         raise InputError.from_problems(
             [
