@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import enum
 from collections.abc import Callable, Mapping
 from ipaddress import (
@@ -21,69 +22,74 @@ import attrs
 from cattrs import Converter, IterableValidationError, IterableValidationNote
 from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
 
+from qorch.errors import WrongValueError
 from qorch.spec import MachineType
 from qorch.units import CpuSet, Duration, Mac, Name, Rate, Size, Value
 
 
 def _read_bool(value: object, _: type) -> bool:
     if not isinstance(value, bool):
-        raise ValueError(f"{value!r} is not true or false")  # noqa: TRY004  cattrs collects ValueErrors
+        raise WrongValueError(f"{value!r} is not true or false", "both without quotes")
     return value
 
 
 def _read_int(value: object, _: type) -> int:
     if not isinstance(value, int) or isinstance(value, bool):
-        raise ValueError(f"{value!r} is not a whole number")  # noqa: TRY004
+        raise WrongValueError(f"{value!r} is not a whole number", "without quotes and units")
     return value
 
 
 def _read_str(value: object, _: type) -> str:
     if not isinstance(value, str):
-        raise ValueError(f"{value!r} is not a string")  # noqa: TRY004
+        raise WrongValueError(f"{value!r} is not a string", f'put it in quotes: "{value}"')
     if "\0" in value:
-        raise ValueError(f"{value!r} contains a NUL, which no program can be given")
+        message = f"{value!r} contains a NUL, which no program can be given"
+        raise WrongValueError(message, "leave it out")
     return value
 
 
 def _read_value(value: object, _: Any) -> Value:
     if not isinstance(value, bool | int | str):
-        raise ValueError(f"{value!r} is not true or false, a number or a string")  # noqa: TRY004
+        message = f"{value!r} is not true or false, a number or a string"
+        raise WrongValueError(message, 'such as true, 5 or "text"')
     return value
 
 
 def _read_path(value: object, _: type) -> Path:
     if not isinstance(value, str) or not value or "\0" in value:
-        raise ValueError(f"{value!r} is not a path")
+        raise WrongValueError(f"{value!r} is not a path", 'a string, such as "images/disk.qcow2"')
     return Path(value)
 
 
 def _read_enum(value: object, kind: type[enum.Enum]) -> enum.Enum:
     known = {member.value: member for member in kind}
     if not isinstance(value, str) or value not in known:
-        raise ValueError(f"{value!r} is none of {', '.join(known)}")
+        near = difflib.get_close_matches(str(value), known, n=1, cutoff=0.4)
+        hint = f"did you mean {near[0]!r}?" if near else f'such as "{next(iter(known))}"'
+        raise WrongValueError(f"{value!r} is none of {', '.join(known)}", hint)
     return known[value]
 
 
-def _strictly(read: Callable[[str], Any], what: str) -> Callable[[object, type], Any]:
+def _strictly(read: Callable[[str], Any], what: str, example: str) -> Callable[[object, type], Any]:
     """Turn a stdlib constructor that also takes numbers into one that takes text only."""
 
     def structure(value: object, _: type) -> Any:
         try:
             return read(_read_str(value, str))
         except ValueError as error:
-            raise ValueError(f"{value!r} is not {what}: {error}") from None
+            raise WrongValueError(f"{value!r} is not {what}: {error}", example) from None
 
     return structure
 
 
-_TEXT_FORMS: dict[Callable[[str], Any], str] = {
-    IPv4Address: "an IPv4 address",
-    IPv4Interface: "an IPv4 address with a prefix length",
-    IPv4Network: "an IPv4 subnet",
-    IPv6Address: "an IPv6 address",
-    IPv6Interface: "an IPv6 address with a prefix length",
-    IPv6Network: "an IPv6 subnet",
-    UUID: "a UUID",
+_TEXT_FORMS: dict[Callable[[str], Any], tuple[str, str]] = {
+    IPv4Address: ("an IPv4 address", 'such as "192.168.133.5"'),
+    IPv4Interface: ("an IPv4 address with a prefix length", 'such as "192.168.133.5/24"'),
+    IPv4Network: ("an IPv4 subnet", 'such as "192.168.133.0/24"'),
+    IPv6Address: ("an IPv6 address", 'such as "fd00:85::5"'),
+    IPv6Interface: ("an IPv6 address with a prefix length", 'such as "fd00:85::5/64"'),
+    IPv6Network: ("an IPv6 subnet", 'such as "fd00:85::/64"'),
+    UUID: ("a UUID", "uuidgen makes one"),
 }
 _PLAIN_FORMS: dict[type, Callable[[object, Any], Any]] = {
     bool: _read_bool,
@@ -92,6 +98,7 @@ _PLAIN_FORMS: dict[type, Callable[[object, Any], Any]] = {
     enum.StrEnum: _read_enum,  # or it would be read as the str that it is
     Path: _read_path,
 }
+_TABLE = "write it as { key = value }, or under a [header] of its own"
 SHORT_FORMS = {  # `memory = "1GiB"` for `memory = { size = "1GiB" }`
     "BalloonSpec": "enabled",
     "ChardevSpec": "type",
@@ -123,11 +130,11 @@ def make_converter() -> Converter:
         converter.register_unstructure_hook(scalar, str)
     for kind, read in _PLAIN_FORMS.items():  # by class: cattrs asks its own such hooks first
         converter.register_structure_hook(kind, read)
-    for text_form, what in _TEXT_FORMS.items():
-        converter.register_structure_hook(text_form, _strictly(text_form, what))
+    for text_form, (what, example) in _TEXT_FORMS.items():
+        converter.register_structure_hook(text_form, _strictly(text_form, what, example))
         converter.register_unstructure_hook(text_form, str)
     converter.register_structure_hook(
-        IPv4Address | IPv6Address, _strictly(ip_address, "an IP address")
+        IPv4Address | IPv6Address, _strictly(ip_address, "an IP address", 'such as "192.168.133.5"')
     )
     converter.register_unstructure_hook_func(
         lambda kind: isinstance(kind, type) and issubclass(kind, Path), str
@@ -169,7 +176,7 @@ def _structure_class(cls: type, converter: Converter) -> Callable[[object, type]
         if form and not isinstance(value, Mapping):
             value = {form: value}
         if not isinstance(value, Mapping):
-            raise ValueError(f"{value!r} is not a table")  # noqa: TRY004
+            raise WrongValueError(f"{value!r} is not a table", _TABLE)
         for switch in SWITCHES.get(cls.__name__, ()):
             if isinstance(value.get(switch), bool):
                 value = {**value, switch: [{}] if value[switch] else []}
@@ -184,7 +191,8 @@ def _spell_out(table: Mapping[str, Any], keys: Mapping[str, tuple[str, str]]) ->
         long, key = keys[short]
         inner = table.get(long, {})
         if not isinstance(inner, Mapping) or key in inner:
-            raise ValueError(f"{short!r} and {long!r} say the same thing: keep one of them")
+            message = f"{short!r} and {long!r} say the same thing"
+            raise WrongValueError(message, "keep one of them")
         rest = {name: value for name, value in table.items() if name != short}
         table = {**rest, long: {**inner, key: table[short]}}
     return table
@@ -199,7 +207,7 @@ def _structure_sequence(converter: Converter) -> Callable[[object, Any], tuple[A
 
     def read(value: object, kind: Any) -> tuple[Any, ...]:
         if not isinstance(value, list | tuple):
-            raise ValueError(f"{value!r} is not a list")  # noqa: TRY004
+            raise WrongValueError(f"{value!r} is not a list", "put it in brackets: [ … ]")
         item = get_args(kind)[0]
         return tuple(converter.structure(value, list[item]))  # type: ignore[valid-type]
 
@@ -215,7 +223,7 @@ def _structure_mapping(converter: Converter) -> Callable[[object, Any], dict[Any
 
     def read(value: object, kind: Any) -> dict[Any, Any]:
         if not isinstance(value, Mapping):
-            raise ValueError(f"{value!r} is not a table")  # noqa: TRY004
+            raise WrongValueError(f"{value!r} is not a table", _TABLE)
         name_type, item_type = get_args(kind)
         result, errors = {}, list[Exception]()
         for key, item in value.items():

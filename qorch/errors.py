@@ -16,6 +16,14 @@ class QorchError(Exception):
         return self.message
 
 
+class WrongValueError(ValueError):
+    """A value is not what its key takes; `hint` says what would be."""
+
+    def __init__(self, message: str, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
 @attrs.frozen
 class Problem:
     """One thing wrong with the input, and where: `vm.web.disk[0].size`.
@@ -29,7 +37,8 @@ class Problem:
     on_host: bool = False
 
     def __str__(self) -> str:
-        return f"{self.path}: {self.message}" if self.path else self.message
+        text = f"{self.path}: {self.message}" if self.path else self.message
+        return text.replace("\n", "\\n")  # of a path: one problem is one line
 
 
 @attrs.define(eq=False)
@@ -42,7 +51,9 @@ class InputError(QorchError):
     def from_problems(cls, problems: list[Problem]) -> InputError:
         """Join the problems of one input into one error; a single hint is kept as it is."""
         lines = "\n".join(str(problem) for problem in problems)
-        hints = dict.fromkeys(problem.hint for problem in problems if problem.hint)
+        hints = dict.fromkeys(
+            problem.hint.replace("\n", "\\n") for problem in problems if problem.hint
+        )
         return cls(lines, "\n".join(hints) or None, tuple(problems))
 
 

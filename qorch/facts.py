@@ -77,6 +77,30 @@ class HostPci:
 
 
 @attrs.frozen(kw_only=True)
+class HostUsb:
+    """A USB device of the host: where it is plugged in, and what it is."""
+
+    bus: int
+    device: int
+    vendor: int
+    product: int
+    name: str | None = None
+
+    def __str__(self) -> str:
+        what = f" {self.name}" if self.name else ""
+        return f"{self.bus}.{self.device} ({self.vendor:04x}:{self.product:04x}{what})"
+
+
+@attrs.frozen(kw_only=True)
+class Room:
+    """What memory the host can give: bytes of RAM and swap, and how far its CPUs can address."""
+
+    ram: int
+    swap: int = 0
+    address_bits: int | None = None
+
+
+@attrs.frozen(kw_only=True)
 class Facts:
     """The host as one plan sees it.
 
@@ -95,12 +119,15 @@ class Facts:
     block_devices: frozenset[Path] = frozenset()
     io_uring: bool = False
     vhost_net: bool = False
+    host_usb: tuple[HostUsb, ...] = ()
     host_pci: Mapping[str, HostPci] = attrs.field(factory=dict)
     mdevs: frozenset[str] = frozenset()
     scsi_generic: Mapping[str, Path] = attrs.field(factory=dict)
     hugepages: HugePages = HugePages()
     firmwares: tuple[Firmware, ...] = ()
     emulators: Mapping[Path, Emulator] = attrs.field(factory=dict)
+    emulator_errors: Mapping[Path, str] = attrs.field(factory=dict)
+    room: Room | None = None
     places: frozenset[Path] = frozenset()
 
     @property

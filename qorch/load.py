@@ -81,9 +81,11 @@ def _problems(error: Exception, path: str = "") -> Iterator[Problem]:
         for inner in error.exceptions:
             yield from _problems(inner, path + _step(inner, error.cl))
     elif isinstance(error, KeyError):
-        yield Problem(path.removeprefix("."), "is missing")
+        key = str(error.args[0]) if error.args else "…"
+        yield Problem(path.removeprefix("."), "is missing", f"{key} = …")
     else:
-        yield Problem(path.removeprefix("."), str(error))
+        hint = getattr(error, "hint", None)
+        yield Problem(path.removeprefix("."), str(error), hint)
 
 
 def _step(error: BaseException, within: Any) -> str:

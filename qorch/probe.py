@@ -5,23 +5,28 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import re
 import shutil
 import socket
 import stat
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from qorch.capabilities.ask import find_emulator
 from qorch.capabilities.values import Emulator
 from qorch.errors import MachineError
-from qorch.facts import Facts, File, HugePages, Image, Kvm, PageCount
+from qorch.facts import Facts, File, HugePages, Image, Kvm, PageCount, Room
 from qorch.firmware import Firmware, parse_firmwares
 from qorch.paths import StateDir
-from qorch.plan.files import name_files, name_text_files
+from qorch.plan.files import name_devices, name_files, name_places, name_text_files
 from qorch.plan.storage import plan_pools
-from qorch.probe_devices import find_host_pci, find_mdevs, find_scsi_generic
+from qorch.probe_devices import (
+    find_host_pci,
+    find_host_usb,
+    find_mdevs,
+    find_scsi_generic,
+)
 from qorch.spec import DiskSpec, FirmwareType, Spec, VolumeSpec
 from qorch.units import Name
 from qorch_net.host import HostNetwork
@@ -57,7 +62,8 @@ def probe(
         cpus=frozenset(os.sched_getaffinity(0)),
         kvm=find_kvm(),
         programs=programs,
-        emulators=dict(_find_emulators(spec, state, programs)) if ask else {},
+        **(_ask_emulators(spec, state, programs) if ask else {}),
+        room=find_room(),
         network=_find_network(spec),
         images=(images := dict(_find_images(spec))),
         block_devices=frozenset(_find_block_devices(images)),
@@ -114,15 +120,27 @@ def find_hugepages(
     return HugePages(default=default, pages=pages)
 
 
-def _find_emulators(
-    spec: Spec, state: StateDir, programs: Mapping[str, Path]
-) -> Iterator[tuple[Path, Emulator]]:
-    """What the QEMUs of a document have; one that cannot be asked shows that when it is started."""
+def find_room(meminfo: Path = Path("/proc/meminfo"), cpuinfo: Path = Path("/proc/cpuinfo")) -> Room:
+    """RAM and swap, and how many bits an address has."""
+    words = dict(line.split(":", 1) for line in meminfo.read_text().splitlines())
+    ram, swap = (int(words[key].split()[0]) << 10 for key in ("MemTotal", "SwapTotal"))
+    bits = re.search(r"^address sizes\s*: (\d+) bits physical", cpuinfo.read_text(), re.MULTILINE)
+    return Room(ram=ram, swap=swap, address_bits=int(bits[1]) if bits else None)
+
+
+def _ask_emulators(spec: Spec, state: StateDir, programs: Mapping[str, Path]) -> dict[str, Any]:
+    """What the QEMUs of a document have, or why one cannot be asked."""
     default = programs.get("qemu-system-x86_64")
+    emulators: dict[Path, Emulator] = {}
+    errors: dict[Path, str] = {}
     for binary in {vm.emulator or default for vm in spec.vms.values()}:
-        if binary is not None:
-            with suppress(MachineError):
-                yield binary, find_emulator(binary, state.capabilities)
+        if binary is None:
+            continue
+        try:
+            emulators[binary] = find_emulator(binary, state.capabilities)
+        except MachineError as error:
+            errors[binary] = error.message
+    return {"emulators": emulators, "emulator_errors": errors}
 
 
 def find_firmwares(directories: Sequence[Path] | None = None) -> tuple[Firmware, ...]:
@@ -166,6 +184,7 @@ def _find_devices(spec: Spec) -> dict[str, Any]:
         return {}
     return {
         "host_pci": find_host_pci(),
+        "host_usb": find_host_usb(),
         "mdevs": find_mdevs(),
         "scsi_generic": find_scsi_generic(),
     }
@@ -235,6 +254,8 @@ def _find_files(spec: Spec) -> Iterator[tuple[Path, File]]:
     for vm in spec.vms.values():
         yield from ((path, _find_file(path, content=False)) for path in name_files(vm).values())
         yield from ((path, _find_file(path, content=True)) for path in name_text_files(vm).values())
+        yield from ((path, _find_device(path)) for path in name_devices(vm).values())
+        yield from ((path, _find_directory(path)) for path in name_places(vm).values())
         for share in vm.shares:
             if share.path is not None:
                 yield share.path, _find_directory(share.path)
@@ -246,6 +267,17 @@ def _find_directory(path: Path) -> File:
             return File()
     except OSError as error:
         return File(error=f"{path}: {error.strerror}")
+
+
+def _find_device(path: Path) -> File:
+    """Not opened: some devices do something then."""
+    try:
+        mode = path.stat().st_mode
+    except OSError as error:
+        return File(error=f"{path}: {error.strerror}")
+    if not stat.S_ISCHR(mode):
+        return File(error=f"{path} is not a character device")
+    return File() if os.access(path, os.R_OK) else File(error=f"{path}: Permission denied")
 
 
 def _find_file(path: Path, *, content: bool) -> File:

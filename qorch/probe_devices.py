@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from qorch.facts import HostPci
+from qorch.facts import HostPci, HostUsb
 
 _BRIDGES = "0x0604"  # PCI class: bridges may stay with the host
 _FREE = (None, "vfio-pci", "pci-stub", "pcieport")
@@ -52,3 +52,20 @@ def find_scsi_generic(devices: Path = Path("/sys/class/scsi_generic")) -> dict[s
         if address := _name_of(entry / "device"):
             found[address] = Path("/dev") / entry.name
     return found
+
+
+def find_host_usb(devices: Path = Path("/sys/bus/usb/devices")) -> tuple[HostUsb, ...]:
+    """All USB devices; interfaces of devices are none."""
+    entries = sorted(devices.iterdir()) if devices.is_dir() else ()
+    return tuple(_read_usb(entry) for entry in entries if (entry / "devnum").is_file())
+
+
+def _read_usb(device: Path) -> HostUsb:
+    product = device / "product"
+    return HostUsb(
+        bus=int((device / "busnum").read_text()),
+        device=int((device / "devnum").read_text()),
+        vendor=int((device / "idVendor").read_text(), 16),
+        product=int((device / "idProduct").read_text(), 16),
+        name=product.read_text().strip() if product.is_file() else None,
+    )

@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from fractions import Fraction
 from typing import Self
 
+from qorch.errors import WrongValueError
+
 Value = bool | int | str
 """What a property of QEMU's can be."""
 
@@ -27,6 +29,8 @@ _LONGEST_DURATION = 100 * 365 * 86_400_000  # ms; a float of seconds still tells
 _LAST_CPU = 8191  # NR_CPUS of the largest kernels
 _RATES = {"bit": 1, "kbit": 10**3, "Mbit": 10**6, "Gbit": 10**9, "Tbit": 10**12}
 _LARGEST_RATE = 10**12
+_SIZE = 'a number and a unit: "512MiB", "10GiB"'
+_MAC = 'such as "52:54:00:12:34:56"; leave it out, and one is chosen'
 _LARGEST_SIZE = (1 << 63) - 1  # QEMU's and the kernel's off_t
 
 
@@ -37,22 +41,24 @@ class Size(int):
     def from_text(cls, text: object) -> Self:
         """Read a size; ValueError says what is wrong with it."""
         if isinstance(text, int | float) and not isinstance(text, bool):
-            raise ValueError(f'{text!r} has no unit: write "{text}MiB", for example')  # noqa: TRY004
+            raise WrongValueError(f'{text!r} has no unit: write "{text}MiB", for example', _SIZE)
         if not isinstance(text, str):
-            raise ValueError(f"{text!r} is not a size")  # noqa: TRY004
+            raise WrongValueError(f"{text!r} is not a size", _SIZE)
         match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", text)
         if match is None:
-            raise ValueError(f"{text!r} is not a size")
+            raise WrongValueError(f"{text!r} is not a size", _SIZE)
         number, unit = match.groups()
         if not unit:
-            raise ValueError(f'{text!r} has no unit: write "{number}MiB", for example')
+            raise WrongValueError(f'{text!r} has no unit: write "{number}MiB", for example', _SIZE)
         if unit not in _SIZES:
-            raise ValueError(f"{text!r} is not a size: the units are {', '.join(_SIZES)}")
+            message = f"{text!r} is not a size: the units are {', '.join(_SIZES)}"
+            raise WrongValueError(message, _SIZE)
         size = Fraction(number) * _SIZES[unit]
         if size > _LARGEST_SIZE:
-            raise ValueError(f"{text!r} is more than any disk or memory can have")
+            message = f"{text!r} is more than any disk or memory can have"
+            raise WrongValueError(message, _SIZE)
         if size.denominator != 1:
-            raise ValueError(f"{text!r} is not a whole number of bytes")
+            raise WrongValueError(f"{text!r} is not a whole number of bytes", _SIZE)
         return cls(size)
 
     def __str__(self) -> str:
@@ -75,12 +81,14 @@ class Duration(float):
             r"\s*(\d+(?:\.\d+)?)\s*([a-z]+)\s*", text if isinstance(text, str) else ""
         )
         if match is None or match[2] not in _DURATIONS:
-            raise ValueError(
-                f'{text!r} is not a duration: write "30s"; the units are {", ".join(_DURATIONS)}'
+            raise WrongValueError(
+                f"{text!r} is not a duration",
+                f'write "30s"; the units are {", ".join(_DURATIONS)}',
             )
         milliseconds = Fraction(match[1]) * _DURATIONS[match[2]]
         if milliseconds.denominator != 1 or milliseconds > _LONGEST_DURATION:
-            raise ValueError(f"{text!r} is not a whole number of milliseconds within 100 years")
+            message = f"{text!r} is not a whole number of milliseconds within 100 years"
+            raise WrongValueError(message, 'such as "30s" or "1500ms"')
         return cls(int(milliseconds) / 1000)
 
     def __str__(self) -> str:
@@ -97,12 +105,13 @@ class Rate(int):
             r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]+)\s*", text if isinstance(text, str) else ""
         )
         if match is None or match[2] not in _RATES:
-            raise ValueError(
-                f'{text!r} is not a rate: write "100Mbit"; the units are bits a second'
+            raise WrongValueError(
+                f"{text!r} is not a rate", 'write "100Mbit"; the units are bits a second'
             )
         rate = Fraction(match[1]) * _RATES[match[2]]
         if rate.denominator != 1 or not 8 <= rate <= _LARGEST_RATE:
-            raise ValueError(f"{text!r} is not a whole number of bits a second up to 1 Tbit")
+            message = f"{text!r} is not a whole number of bits a second up to 1 Tbit"
+            raise WrongValueError(message, 'such as "100Mbit"')
         return cls(rate)
 
     def __str__(self) -> str:
@@ -125,9 +134,10 @@ class Mac(str):
         """Read a MAC address; ValueError says what is wrong with it."""
         mac = str(text).lower().replace("-", ":")
         if not isinstance(text, str) or not re.fullmatch(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}", mac):
-            raise ValueError(f"{text!r} is not a MAC address")
+            raise WrongValueError(f"{text!r} is not a MAC address", _MAC)
         if int(mac[:2], 16) & 1:
-            raise ValueError(f"{text!r} is a multicast address: its first octet must be even")
+            message = f"{text!r} is a multicast address: its first octet must be even"
+            raise WrongValueError(message, _MAC)
         return cls(mac)
 
 
@@ -142,9 +152,10 @@ class Name(str):
         if not isinstance(text, str) or not re.fullmatch(
             r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", text
         ):
-            raise ValueError(
-                f"{text!r} is no valid host name: use up to 63 lower-case letters, digits and"
-                " hyphens, with a letter or digit first and last"
+            raise WrongValueError(
+                f"{text!r} is no valid host name",
+                "use up to 63 lower-case letters, digits and hyphens, with a letter or digit first"
+                " and last",
             )
         return cls(text)
 
@@ -158,15 +169,16 @@ class CpuSet(frozenset[int]):
         if isinstance(text, int) and not isinstance(text, bool) and text >= 0:
             return cls([text])
         if not isinstance(text, str) or not re.fullmatch(r"\d+(-\d+)?(,\d+(-\d+)?)*", text):
-            raise ValueError(f'{text!r} is not a set of CPUs: write 3 or "0-3,8"')
+            raise WrongValueError(f"{text!r} is not a set of CPUs", 'write 3 or "0-3,8"')
         cpus: set[int] = set()
         for part in text.split(","):
             first, _, last = part.partition("-")
             low, high = int(first), int(last or first)
             if low > high:
-                raise ValueError(f"{text!r}: in {part} the larger number comes first")
+                message = f"{text!r}: in {part} the larger number comes first"
+                raise WrongValueError(message, f'write "{high}-{low}"')
             if high > _LAST_CPU:
-                raise ValueError(f"{text!r}: no host has a CPU {high}")
+                raise WrongValueError(f"{text!r}: no host has a CPU {high}", "they count from 0")
             cpus.update(range(low, high + 1))
         return cls(cpus)
 

@@ -92,7 +92,7 @@ def read_values(body: Mapping[str, object], fields: Mapping[str, Field]) -> dict
         try:
             values[name] = _read_field(field, body.get(name, field.default))
         except ValueError as error:
-            problems.append(Problem(name, str(error)))
+            problems.append(Problem(name, str(error), getattr(error, "hint", None)))
     if problems:
         raise InputError.from_problems(problems)
     return values

@@ -3,7 +3,7 @@
 A QEMU without a machine (`-machine none`) is asked over QMP on its standard input: all commands go
 in at once and the answers come out in their order, some 100 ms later. What is kept is known by the
 binary's path, size and time, so that an upgrade is asked anew. Properties of devices are asked for
-when a plan first uses the device.
+when a plan first uses the device; those of a machine type when a plan names one by itself.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from qorch.capabilities.values import Emulator, MachineInfo
+from qorch.capabilities.values import MACHINE_SUFFIX, Emulator, MachineInfo
 from qorch.errors import MachineError
 
 _FORMAT = 1  # of the file; another one is not read
@@ -83,15 +83,31 @@ def _ask_base(binary: Path) -> dict[str, Any]:
     }
 
 
-def _ask_properties(binary: Path, drivers: Sequence[str]) -> dict[str, list[str] | None]:
-    commands = [
-        {"execute": "device-list-properties", "arguments": {"typename": driver}}
-        for driver in drivers
-    ]
-    answers = _ask(binary, commands)
+def _ask_properties(binary: Path, types: Sequence[str]) -> dict[str, list[str] | None]:
+    """What is no device, or only a kind of devices, is asked as the type that it is."""
+    machines = [name for name in types if name.endswith(MACHINE_SUFFIX)]
+    devices = [name for name in types if name not in machines]
+    found = _list_properties(binary, "device-list-properties", devices)
+    others = [name for name, properties in found.items() if properties is None]
+    found |= _list_properties(binary, "qom-list-properties", others)
+    for machine in machines:
+        found[machine] = None
+        with suppress(MachineError):  # QEMU 7.2 ends over `microvm-machine`
+            found |= _list_properties(binary, "qom-list-properties", [machine])
+    return found
+
+
+def _list_properties(
+    binary: Path, command: str, types: Sequence[str]
+) -> dict[str, list[str] | None]:
+    if not types:
+        return {}
+    answers = _ask(
+        binary, [{"execute": command, "arguments": {"typename": name}} for name in types]
+    )
     return {
-        driver: None if answer is None else sorted(item["name"] for item in answer)
-        for driver, answer in zip(drivers, answers, strict=True)
+        name: None if answer is None else sorted(item["name"] for item in answer)
+        for name, answer in zip(types, answers, strict=True)
     }
 
 

@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from qorch.capabilities.ask import find_emulator, is_cpu
-from qorch.capabilities.check import FULL_CPU, find_cpu_lacks, find_drivers, find_lacks
+from qorch.capabilities.check import (
+    FULL_CPU,
+    find_cpu_lacks,
+    find_drivers,
+    find_feature_lacks,
+    find_lacks,
+    split_global,
+)
+from qorch.capabilities.values import name_machine
 from qorch.errors import Problem
 from qorch.facts import Facts
 from qorch.plan import Plan
@@ -28,7 +36,11 @@ def find_plan_lacks(plan: Plan, facts: Facts) -> Iterator[Problem]:
         ]
         if machine.cpu.features and FULL_CPU in emulator.types:
             drivers.append(FULL_CPU)
+        drivers += [split_global(name)[0] for name in machine.features.globals]
+        if machine.features.options:
+            drivers.append(name_machine(machine.machine))
         if not emulator.properties.keys() >= set(drivers):
             emulator = find_emulator(binary, facts.state.capabilities, drivers)
+        yield from find_feature_lacks(machine, emulator)
         yield from find_cpu_lacks(machine, emulator)
         yield from find_lacks(machine, emulator)

@@ -9,6 +9,8 @@ import attrs
 
 from qorch.spec import MachineType
 
+MACHINE_SUFFIX = "-machine"
+
 
 @attrs.frozen(kw_only=True)
 class MachineInfo:
@@ -39,6 +41,11 @@ class Emulator:
         found = (name for name, info in self.machines.items() if info.alias == machine)
         name = next(found, None)
         return None if name is None else MachineType(name)
+
+
+def name_machine(machine: str) -> str:
+    """The type of a machine, whose properties are what `-machine` takes."""
+    return machine + MACHINE_SUFFIX
 
 
 def suggest(wrong: str, known: Iterable[str]) -> str | None:

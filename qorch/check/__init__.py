@@ -34,7 +34,7 @@ def _names(spec: Spec) -> Iterator[Problem]:
             try:
                 Name.from_text(name)
             except ValueError as error:
-                yield Problem(f"{table}.{name}", str(error))
+                yield Problem(f"{table}.{name}", str(error), getattr(error, "hint", None))
 
 
 def _in_each(
@@ -55,4 +55,8 @@ def _shared_addresses(spec: Spec) -> Iterator[Problem]:
                 if value is None:
                     continue
                 if (first := seen.setdefault((place, value), path)) != path:
-                    yield Problem(f"{path}.{key}", f"{value} belongs to {first} already")
+                    yield Problem(
+                        f"{path}.{key}",
+                        f"{value} belongs to {first} already",
+                        "leave one of them out: qorch chooses one",
+                    )

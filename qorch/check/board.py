@@ -24,6 +24,7 @@ from qorch_storage.plan import ImageFormat
 
 _PC_ONLY = ("hpet", "smm", "vmport", "i8042", "hmat", "s3", "s4", "tseg", "mem_merge")
 _MAX_BOOT_TIME = 65.535  # seconds; milliseconds in 16 bits (hw/nvram/fw_cfg.c)
+_MAX_OFFSET = 50 * 366 * 86_400  # seconds
 _MAX_FW_CFG_NAME = 55  # include/hw/nvram/fw_cfg.h
 
 
@@ -62,14 +63,16 @@ def _features(vm: MachineSpec) -> Iterator[Problem]:
     features: FeaturesSpec = vm.features
     if features.kernel_irqchip not in (None, "on", "off", "split"):
         message = f"{features.kernel_irqchip!r} is none of on, off, split"
-        yield Problem(".features.kernel_irqchip", message)
+        yield Problem(".features.kernel_irqchip", message, '"split" leaves to KVM what is fast')
     if vm.accel is Accel.TCG:
         for key in ("kernel_irqchip", "dirty_ring_size"):
             if getattr(features, key) is not None:
                 yield Problem(f".features.{key}", "is KVM's", 'accel = "kvm"')
     size = features.dirty_ring_size
     if size is not None and (size < 1024 or size & (size - 1)):
-        yield Problem(".features.dirty_ring_size", f"{size} is no power of two from 1024")
+        yield Problem(
+            ".features.dirty_ring_size", f"{size} is no power of two from 1024", "4096 will do"
+        )
     if vm.machine.family is not MachineFamily.Q35 and features.tseg is not None:
         yield Problem(".features.tseg", "is of q35's chipset", 'machine = "q35"')
     for name in features.globals:
@@ -83,8 +86,15 @@ def _clock(clock: ClockSpec) -> Iterator[Problem]:
         yield Problem(".clock.base", f"{clock.base!r} is no time", hint)
     elif clock.offset is not None and clock.base not in ("utc", "localtime"):
         yield Problem(".clock.offset", "is from now, and base says when that is", "keep one")
+    elif clock.offset is not None and abs(clock.offset) > _MAX_OFFSET:
+        hint = 'base = "2026-01-31T12:00:00" is a time of its own'
+        yield Problem(".clock.offset", f"{clock.offset} s are more than 50 years", hint)
     if clock.source not in (None, "host", "rt", "vm"):
-        yield Problem(".clock.source", f"{clock.source!r} is none of host, rt, vm")
+        yield Problem(
+            ".clock.source",
+            f"{clock.source!r} is none of host, rt, vm",
+            '"host" follows the host\'s clock',
+        )
 
 
 def _is_time(base: str) -> bool:
@@ -101,7 +111,7 @@ def _boot(boot: BootSpec) -> Iterator[Problem]:
     for key in ("menu_timeout", "reboot_timeout"):
         time = getattr(boot, key)
         if time is not None and time > _MAX_BOOT_TIME:
-            yield Problem(f".boot.{key}", f"{time} is more than {_MAX_BOOT_TIME} s")
+            yield Problem(f".boot.{key}", f"{time} is more than {_MAX_BOOT_TIME} s", "0s to 65s")
     if boot.menu_timeout is not None and not boot.menu:
         yield Problem(".boot.menu_timeout", "goes with a menu", "menu = true")
 
@@ -116,14 +126,18 @@ def _firmware(firmware: FirmwareSpec) -> Iterator[Problem]:
         yield Problem(".firmware.enrolled_keys", "go with Secure Boot", "secure_boot = true")
     for key in ("vars", "vars_template", "vars_format"):
         if firmware.stateless and getattr(firmware, key) is not None:
-            yield Problem(f".firmware.{key}", "a stateless machine keeps no variables")
+            yield Problem(
+                f".firmware.{key}",
+                "a stateless machine keeps no variables",
+                "leave it out, or stateless = false",
+            )
     own = firmware.code is not None and not firmware.stateless
     if own and firmware.vars is None and firmware.vars_template is None:
         hint = "give vars_template = …, or vars = …, or stateless = true"
         yield Problem(".firmware", "has no variables for its code", hint)
     for key in ("code_format", "vars_format"):
         if getattr(firmware, key) not in (None, ImageFormat.RAW, ImageFormat.QCOW2):
-            yield Problem(f".firmware.{key}", "is neither raw nor qcow2")
+            yield Problem(f".firmware.{key}", "is neither raw nor qcow2", '"raw" or "qcow2"')
 
 
 def _tpm(tpm: TpmSpec) -> Iterator[Problem]:
@@ -135,15 +149,23 @@ def _tpm(tpm: TpmSpec) -> Iterator[Problem]:
 
 def _tables(vm: MachineSpec) -> Iterator[Problem]:
     release = vm.smbios.bios.release
-    if release is not None and not re.fullmatch(r"\d{1,3}\.\d{1,3}", release):
-        yield Problem(".smbios.bios.release", f"{release!r} is not MAJOR.MINOR")
+    match = re.fullmatch(r"(\d{1,3})\.(\d{1,3})", release or "0.0")
+    if match is None or max(map(int, match.groups())) > 0xFF:
+        hint = 'two numbers up to 255: "1.15"'
+        yield Problem(".smbios.bios.release", f"{release!r} is not MAJOR.MINOR", hint)
     names: set[str] = set()
     for index, credential in enumerate(vm.credentials):
         path = f".credential[{index}].name"
         if not re.fullmatch(r"[A-Za-z0-9_.@-]{1,128}", credential.name):
-            yield Problem(path, f"{credential.name!r} is no name of a credential")
+            yield Problem(
+                path,
+                f"{credential.name!r} is no name of a credential",
+                "letters, digits, '_', '.', '@' and '-'",
+            )
         if credential.name in names:
-            yield Problem(path, f"there is a credential {credential.name!r} already")
+            yield Problem(
+                path, f"there is a credential {credential.name!r} already", "give it another name"
+            )
         names.add(credential.name)
     files: set[str] = set()
     for index, item in enumerate(vm.fw_cfg):
@@ -151,7 +173,13 @@ def _tables(vm: MachineSpec) -> Iterator[Problem]:
         if (item.file is None) == (item.text is None):
             yield Problem(path, "has not one content", "give file = … or text = …")
         if not 0 < len(item.name) <= _MAX_FW_CFG_NAME:
-            yield Problem(f"{path}.name", f"is not 1 to {_MAX_FW_CFG_NAME} characters long")
+            yield Problem(
+                f"{path}.name",
+                f"is not 1 to {_MAX_FW_CFG_NAME} characters long",
+                'such as "opt/org.example/name"',
+            )
         if item.name in files:
-            yield Problem(f"{path}.name", f"there is a file {item.name!r} already")
+            yield Problem(
+                f"{path}.name", f"there is a file {item.name!r} already", "give it another name"
+            )
         files.add(item.name)

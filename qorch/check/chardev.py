@@ -19,13 +19,17 @@ def find_chardev_problems(vm: MachineSpec, path: str, chardev: ChardevSpec) -> I
     if kind in _PATHS and chardev.path is None:
         yield Problem(f"{path}.path", "is missing", f"a {kind.value} has a path")
     if kind in _PORTS and chardev.port is None:
-        yield Problem(f"{path}.port", "is missing")
+        yield Problem(f"{path}.port", "is missing", "port = …")
     if kind is ChardevType.SOCKET and chardev.path is None and not chardev.server:
         yield Problem(f"{path}.path", "is missing", "the socket to connect to")
     if kind is ChardevType.SOCKET and len(str(chardev.path or "").encode()) > _MAX_SOCKET_PATH:
-        yield Problem(f"{path}.path", "is longer than the path of a socket can be")
+        yield Problem(
+            f"{path}.path",
+            "is longer than the path of a socket can be",
+            "up to 107 bytes: choose a shorter one",
+        )
     if chardev.path is not None and kind not in (*_PATHS, ChardevType.SOCKET):
-        yield Problem(f"{path}.path", f"a {kind.value} has none")
+        yield Problem(f"{path}.path", f"a {kind.value} has none", "leave it out")
     if kind in _SPICE and vm.spice is None:
         yield Problem(f"{path}.type", f"{kind.value} goes with SPICE", "define [vm.NAME.spice]")
     if chardev.reconnect is not None and chardev.server:

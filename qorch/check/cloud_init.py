@@ -19,12 +19,18 @@ def find_cloud_init_problems(cloud_init: CloudInitSpec) -> Iterator[Problem]:
             message = f"is given whole, and so are not {', '.join(made)}"
             yield Problem(".cloud_init.user_data", message, "keep one of them")
     if cloud_init.meta_data is not None and cloud_init.hostname is not None:
-        yield Problem(".cloud_init.meta_data", "is given whole, and so is not hostname")
+        yield Problem(
+            ".cloud_init.meta_data", "is given whole, and so is not hostname", "keep one of them"
+        )
     for index, item in enumerate(cloud_init.write_files):
         path = f".cloud_init.write_file[{index}]"
         if (item.content is None) == (item.source is None):
             yield Problem(path, "has not one content", "give content = … or source = …")
         if not item.path.startswith("/"):
-            yield Problem(f"{path}.path", f"{item.path!r} is no absolute path")
+            yield Problem(
+                f"{path}.path",
+                f"{item.path!r} is no absolute path",
+                "where it is in the guest: '/etc/…'",
+            )
         if item.permissions is not None and not re.fullmatch("[0-7]{3,4}", item.permissions):
             yield Problem(f"{path}.permissions", f"{item.permissions!r} is no mode", '"0644"')

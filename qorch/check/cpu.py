@@ -24,7 +24,11 @@ def find_cpu_problems(vm: MachineSpec) -> Iterator[Problem]:
     seen: set[str] = set()
     for index, thread in enumerate(vm.iothreads):
         if thread.id in seen:
-            yield Problem(f".iothread[{index}].id", f"there is an iothread {thread.id!r} already")
+            yield Problem(
+                f".iothread[{index}].id",
+                f"there is an iothread {thread.id!r} already",
+                "give it another id",
+            )
         seen.add(thread.id)
         if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_.-]*", thread.id):
             hint = "a letter first, then letters, digits, '-', '.' and '_'"
@@ -32,15 +36,17 @@ def find_cpu_problems(vm: MachineSpec) -> Iterator[Problem]:
         low, high = thread.thread_pool_min, thread.thread_pool_max
         if low is not None and low > (_POOL_MAX if high is None else high):
             path = f".iothread[{index}].thread_pool_min"
-            yield Problem(path, f"{low} is more than thread_pool_max")
+            yield Problem(path, f"{low} is more than thread_pool_max", "thread_pool_max = …")
 
 
 def _counts(cpu: CpuSpec) -> Iterator[Problem]:
     if cpu.count < 1:
-        yield Problem(".cpu.count", "a machine has at least one CPU")
+        yield Problem(".cpu.count", "a machine has at least one CPU", "count = 1")
     most = cpu.count if cpu.max is None else cpu.max
     if most < cpu.count:
-        yield Problem(".cpu.max", f"is less than count, {cpu.count}")
+        yield Problem(
+            ".cpu.max", f"is less than count, {cpu.count}", "max = … is how many there can be"
+        )
     if cpu.pin and not cpu.count + len(cpu.plugged) <= len(cpu.pin) <= max(most, cpu.count):
         yield Problem(
             ".cpu.pin",
@@ -53,14 +59,16 @@ def _counts(cpu: CpuSpec) -> Iterator[Problem]:
             hint = f"those from {cpu.count} to {most - 1} can be" if most > cpu.count else None
             yield Problem(path, f"vCPU {vcpu} cannot be plugged", hint or "give max = …, too")
         elif vcpu in cpu.plugged[:index]:
-            yield Problem(path, f"vCPU {vcpu} is there already")
+            yield Problem(path, f"vCPU {vcpu} is there already", "name each once")
 
 
 def _topology(cpu: CpuSpec) -> Iterator[Problem]:
     given = {level: value for level in _LEVELS if (value := getattr(cpu, level)) is not None}
     for level, value in given.items():
         if value < 1:
-            yield Problem(f".cpu.{level}", f"{value} {level} are none")
+            yield Problem(
+                f".cpu.{level}", f"{value} {level} are none", "1 or more, or leave it out"
+            )
             return
     if given.get("clusters", 1) > 1:
         yield Problem(".cpu.clusters", "x86 CPUs have no clusters", "leave it out, or use dies")
@@ -71,4 +79,8 @@ def _topology(cpu: CpuSpec) -> Iterator[Problem]:
     if product != total and (not open_ or total % product):
         shown = " x ".join(f"{value} {level}" for level, value in given.items())
         key = "max" if cpu.max else "count"
-        yield Problem(".cpu", f"{shown} = {product}, which does not make {total} vCPUs ({key})")
+        yield Problem(
+            ".cpu",
+            f"{shown} = {product}, which does not make {total} vCPUs ({key})",
+            "their product is how many there are",
+        )

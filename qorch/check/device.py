@@ -11,31 +11,33 @@ import attrs
 from qorch.check.chardev import find_chardev_problems
 from qorch.check.drive import find_drive_problems, unknown_iothread
 from qorch.check.nic import find_nic_problems
+from qorch.check.screen import find_screen_problems
 from qorch.errors import Problem
 from qorch.spec import (
     ChardevSpec,
     ConsoleDevice,
     HostdevSpec,
     HostdevType,
-    InputModel,
     IommuModel,
     MachineFamily,
     MachineSpec,
     RngBackend,
     SmartcardMode,
-    SoundModel,
-    VideoModel,
-    VncSpec,
     WatchdogModel,
 )
 
 _AGENT = "org.qemu.guest_agent.0"
-_SEVERAL_HEADS = (VideoModel.QXL, VideoModel.VIRTIO)
-_ONLY_FIRST = (VideoModel.CIRRUS, VideoModel.VMWARE, VideoModel.RAMFB)
-_EVDEV = (InputModel.EVDEV, InputModel.VIRTIO_INPUT_HOST)
 _ERST_RECORD = 8 << 10  # the default of acpi-erst's record_size (hw/acpi/erst.c)
-_FIRST_VNC_PORT = 5900
+_REDIR_FILTER = re.compile(r"(-?\w+:){4}[01](\|(-?\w+:){4}[01])*\|?")
 _PCI = re.compile(r"([0-9a-fA-F]{4}:)?[0-9a-fA-F]{2}:[01][0-9a-fA-F]\.[0-7]")
+
+
+_HOSTS = {
+    HostdevType.PCI: 'host = "0000:BB:DD.F"; lspci -D lists them',
+    HostdevType.MDEV: "host = its UUID; ls /sys/bus/mdev/devices lists them",
+    HostdevType.SCSI: 'host = "/dev/sgN"; lsscsi -g lists them',
+    HostdevType.USB: 'host = "BUS.DEVICE"; lsusb lists them',
+}
 
 
 def find_device_problems(vm: MachineSpec) -> Iterator[Problem]:
@@ -53,8 +55,7 @@ def find_device_problems(vm: MachineSpec) -> Iterator[Problem]:
             yield Problem(path, f"{controller.model} has none", "virtio-scsi-pci has")
     yield from _boot_order(vm)
     yield from _ports(vm)
-    yield from _screens(vm)
-    yield from _sounds(vm)
+    yield from find_screen_problems(vm)
     yield from _services(vm)
     for index, hostdev in enumerate(vm.hostdevs):
         yield from _below(f".hostdev[{index}]", _hostdev(hostdev))
@@ -85,9 +86,13 @@ def _boot_order(vm: MachineSpec) -> Iterator[Problem]:
             if place is None:
                 continue
             if place < 0:
-                yield Problem(f".{path}.bootindex", f"{place} is less than 0")
+                yield Problem(f".{path}.bootindex", f"{place} is less than 0", "0 is the first")
             elif seen.setdefault(place, path) != path:
-                yield Problem(f".{path}.bootindex", f"{place} is {seen[place]}'s already")
+                yield Problem(
+                    f".{path}.bootindex",
+                    f"{place} is {seen[place]}'s already",
+                    "each place is one device's",
+                )
 
 
 def _ports(vm: MachineSpec) -> Iterator[Problem]:
@@ -113,60 +118,32 @@ def _ports(vm: MachineSpec) -> Iterator[Problem]:
         yield Problem(".ready.console", "the machine has no console", "see [vm.NAME.console]")
 
 
-def _screens(vm: MachineSpec) -> Iterator[Problem]:
-    if vm.vnc is not None:
-        yield from _vnc(vm.vnc)
-    for index, video in enumerate(vm.videos):
-        path, model = f".video[{index}]", video.model.value
-        if index and video.model in _ONLY_FIRST:
-            yield Problem(f"{path}.model", f"{model} can only be the first card")
-        if video.heads is not None and video.heads > 1 and video.model not in _SEVERAL_HEADS:
-            yield Problem(f"{path}.heads", f"{model} has one screen", 'model = "virtio"')
-        if video.gl and video.model is not VideoModel.VIRTIO:
-            yield Problem(f"{path}.gl", f"{model} has no 3D", 'model = "virtio"')
-    for index, entry in enumerate(vm.inputs):
-        if (entry.evdev is not None) != (entry.model in _EVDEV):
-            message = "is missing" if entry.evdev is None else f"{entry.model.value} has none"
-            yield Problem(f".input[{index}].evdev", message, 'evdev = "/dev/input/…" of the host')
-
-
-def _sounds(vm: MachineSpec) -> Iterator[Problem]:
-    for index, sound in enumerate(vm.sounds):
-        for key, card in (("multi", SoundModel.USB_AUDIO), ("streams", SoundModel.VIRTIO)):
-            if getattr(sound, key) is not None and sound.model is not card:
-                yield Problem(f".sound[{index}].{key}", f"{sound.model.value} has none")
-    ids = [audio.id for audio in vm.audio]
-    for index, id_ in enumerate(ids):
-        if id_ in ids[:index]:
-            yield Problem(f".audio[{index}].id", f"{id_!r} is audio[{ids.index(id_)}] already")
-
-
-def _vnc(vnc: VncSpec) -> Iterator[Problem]:
-    if vnc.socket is not None and (vnc.listen is not None or vnc.port is not None):
-        yield Problem(".vnc.socket", "is given with an address or port", "keep one of them")
-    if vnc.port is not None and not _FIRST_VNC_PORT <= vnc.port < 1 << 16:
-        yield Problem(".vnc.port", f"{vnc.port} is not {_FIRST_VNC_PORT} to 65535")
-    if vnc.tls_verify and not vnc.tls:
-        yield Problem(".vnc.tls_verify", "goes with TLS", "tls = true")
-
-
 def _services(vm: MachineSpec) -> Iterator[Problem]:
     q35 = vm.machine.family is MachineFamily.Q35
     for index, rng in enumerate(vm.rngs):
         if (rng.egd is not None) != (rng.backend is RngBackend.EGD):
             message = "is missing" if rng.egd is None else f"{rng.backend.value} has none"
             yield Problem(f".rng[{index}].egd", message, "the connection to the daemon")
+        if rng.max_bytes is not None and rng.max_bytes < 1:
+            path, hint = f".rng[{index}].max_bytes", "leave it out for no limit"
+            yield Problem(path, f"{rng.max_bytes} bytes are none", hint)
     for index, watchdog in enumerate(vm.watchdogs):
         path = f".watchdog[{index}]"
         if watchdog.model is WatchdogModel.ITCO and not q35:
             yield Problem(f"{path}.model", "itco is in the q35 chipset", 'model = "i6300esb"')
         if watchdog.action is not vm.watchdogs[0].action:
-            yield Problem(f"{path}.action", "QEMU has one action for all watchdogs")
+            yield Problem(
+                f"{path}.action",
+                "QEMU has one action for all watchdogs",
+                "give all of them the same",
+            )
     if vm.iommu is not None and not q35 and vm.iommu.model is not IommuModel.AMD:
         yield Problem(".iommu.model", f"{vm.iommu.model.value} needs q35", 'machine = "q35"')
     bits = vm.iommu.aw_bits if vm.iommu and vm.iommu.model is IommuModel.INTEL else None
     if bits not in (None, 39, 48):
-        yield Problem(".iommu.aw_bits", f"{bits} is neither 39 nor 48")
+        yield Problem(".iommu.aw_bits", f"{bits} is neither 39 nor 48", "48 reaches further")
+    if vm.iommu is not None and vm.iommu.eim and vm.iommu.intremap is False:
+        yield Problem(".iommu.eim", "goes with interrupt remapping", "intremap = true")
     yield from _cards(vm)
     yield from _pstore(vm)
 
@@ -177,18 +154,33 @@ def _pstore(vm: MachineSpec) -> Iterator[Problem]:
     if vm.machine.family is MachineFamily.MICROVM:
         yield Problem(".pstore", "a microvm has no place for it", 'machine = "q35"')
     if vm.pstore.size < _ERST_RECORD or vm.pstore.size % _ERST_RECORD:
-        yield Problem(".pstore.size", f"{vm.pstore.size} is not a whole number of 8KiB records")
+        yield Problem(".pstore.size", f"{vm.pstore.size} is not a whole number of 8KiB records", "64KiB")
 
 
 def _cards(vm: MachineSpec) -> Iterator[Problem]:
+    for index, redir in enumerate(vm.usb_redirs):
+        if redir.filter is not None and not _REDIR_FILTER.fullmatch(redir.filter):
+            hint = "CLASS:VENDOR:PRODUCT:VERSION:ALLOW, more of them after '|': \"-1:-1:-1:-1:0\""
+            yield Problem(f".usb_redir[{index}].filter", f"{redir.filter!r} is no filter", hint)
     for index, shmem in enumerate(vm.shmems):
+        if "/" in shmem.name or shmem.name in ("", ".", ".."):
+            hint = "without '/': it is a file in /dev/shm"
+            yield Problem(f".shmem[{index}].name", f"{shmem.name!r} is no name", hint)
         if shmem.size is not None and shmem.size & (shmem.size - 1):
-            yield Problem(f".shmem[{index}].size", f"{shmem.size} is no power of two")
+            yield Problem(
+                f".shmem[{index}].size",
+                f"{shmem.size} is no power of two",
+                "such as 1MiB, 2MiB, 4MiB",
+            )
     for index, card in enumerate(vm.smartcards):
         if card.mode is SmartcardMode.PASSTHROUGH and card.backend is None:
             yield Problem(f".smartcard[{index}].backend", "is missing", "where the card comes from")
         if len(card.certificates) not in (0, 3):
-            yield Problem(f".smartcard[{index}].certificates", "are not three")
+            yield Problem(
+                f".smartcard[{index}].certificates",
+                "are not three",
+                "the names of three in database, or none",
+            )
 
 
 def _hostdev(dev: HostdevSpec) -> Iterator[Problem]:
@@ -198,7 +190,11 @@ def _hostdev(dev: HostdevSpec) -> Iterator[Problem]:
         if dev.host is None and not all(pair):
             hint = 'host = "BUS.DEVICE", or vendor = … and product = …'
             yield Problem("", "does not say which USB device", hint)
-        elif dev.host is not None and not re.fullmatch(r"\d+\.\d+", host):
+        for key in ("vendor", "product"):
+            number = getattr(dev, key)
+            if number is not None and not 0 <= number < 1 << 16:
+                yield Problem(f".{key}", f"{number:#x} is not 0 to 0xffff", "lsusb lists them")
+        if dev.host is not None and not re.fullmatch(r"\d+\.\d+", host):
             yield Problem(".host", f"{host!r} is not BUS.DEVICE", "lsusb lists them")
         return
     if dev.url is not None:
@@ -206,11 +202,11 @@ def _hostdev(dev: HostdevSpec) -> Iterator[Problem]:
             yield Problem(".url", "is for SCSI devices, on iSCSI", 'type = "scsi"')
         return
     if dev.host is None:
-        yield Problem(".host", "is missing")
+        yield Problem(".host", "is missing", _HOSTS[dev.type])
     elif dev.type is HostdevType.PCI and not _PCI.fullmatch(host):
         yield Problem(".host", f"{host!r} is no PCI address", "lspci -D lists them")
     elif dev.type is HostdevType.MDEV and not _is_uuid(host):
-        yield Problem(".host", f"{host!r} is no UUID")
+        yield Problem(".host", f"{host!r} is no UUID", "ls /sys/bus/mdev/devices lists them")
 
 
 def _is_uuid(text: str) -> bool:

@@ -35,7 +35,9 @@ def find_volume_problems(volume: VolumeSpec) -> Iterator[Problem]:
 
 def _new_volume(volume: DiskSpec | VolumeSpec) -> Iterator[Problem]:
     if volume.size is not None and (volume.size < 512 or volume.size % 512):
-        yield Problem(".size", f"{volume.size} is not a whole number of 512-byte sectors")
+        yield Problem(
+            ".size", f"{volume.size} is not a whole number of 512-byte sectors", "such as 10GiB"
+        )
     if volume.backing is None:
         return
     if volume.format not in (None, ImageFormat.QCOW2):

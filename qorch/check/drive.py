@@ -65,9 +65,11 @@ def _serial(disk: DiskSpec, bus: DiskBus) -> Iterator[Problem]:
     if disk.serial is not None and not longest:
         yield Problem(".serial", "it has none of ours to show", "leave it out")
     elif disk.serial is not None and not 0 < len(disk.serial) <= longest:
-        yield Problem(".serial", f"is not 1 to {longest} characters long")
+        yield Problem(".serial", f"is not 1 to {longest} characters long", "choose a shorter one")
     if disk.wwn is not None and not re.fullmatch("(0x)?[0-9a-fA-F]{16}", disk.wwn):
-        yield Problem(".wwn", f"{disk.wwn!r} is not 16 hexadecimal digits")
+        yield Problem(
+            ".wwn", f"{disk.wwn!r} is not 16 hexadecimal digits", 'such as "5000c50015ea71aa"'
+        )
 
 
 def _image(disk: DiskSpec) -> Iterator[Problem]:
@@ -78,7 +80,7 @@ def _image(disk: DiskSpec) -> Iterator[Problem]:
     if disk.slice is not None and (disk.path or disk.url) is None:
         yield Problem(".slice", "is of an image that is there", "give path = …")
     if disk.copy_on_read and disk.read_only:
-        yield Problem(".copy_on_read", "writes to an image that is read-only")
+        yield Problem(".copy_on_read", "writes to an image that is read-only", "keep one of them")
     if disk.device is DiskDevice.LUN and disk.path is None:
         yield Problem(".path", "a lun is a device of the host", 'path = "/dev/…"')
     yield from _elsewhere(disk)
@@ -96,20 +98,30 @@ def _elsewhere(disk: DiskSpec) -> Iterator[Problem]:
             try:
                 parse_url(url)
             except ValueError as error:
-                yield Problem(f".chain[{index - 1}].url" if index else ".url", str(error))
+                yield Problem(
+                    f".chain[{index - 1}].url" if index else ".url",
+                    str(error),
+                    "such as https://HOST/PATH",
+                )
     for index, image in enumerate(disk.chain):
         if (image.path is None) == (image.url is None):
-            yield Problem(f".chain[{index}]", "is not one of: a path, a url")
+            yield Problem(
+                f".chain[{index}]", "is not one of: a path, a url", "give path = …, or url = …"
+            )
 
 
 def _blocks(disk: DiskSpec) -> Iterator[Problem]:
     for key in ("logical_block_size", "physical_block_size"):
         size = getattr(disk, key)
         if size is not None and not (512 <= size <= _LARGEST_BLOCK and size & (size - 1) == 0):
-            yield Problem(f".{key}", f"{size} is no power of two from 512B to 2MiB")
+            yield Problem(
+                f".{key}", f"{size} is no power of two from 512B to 2MiB", 'such as "512B", "4KiB"'
+            )
     logical, physical = disk.logical_block_size, disk.physical_block_size
     if logical is not None and physical is not None and logical > physical:
-        yield Problem(".physical_block_size", f"is less than the logical one, {logical}")
+        yield Problem(
+            ".physical_block_size", f"is less than the logical one, {logical}", "the same or more"
+        )
     throttle = disk.throttle
     if throttle is not None:
         for kind in ("bps", "iops"):

@@ -51,10 +51,14 @@ def _boots(vm: MachineSpec) -> bool:
 
 def _ready(ready: ReadySpec) -> Iterator[Problem]:
     if ready.console is not None and ready.tcp is not None:
-        yield Problem(".ready", "console and tcp exclude each other")
+        yield Problem(".ready", "console and tcp exclude each other", "keep one of them")
     try:
         re.compile(ready.console or "")
     except re.error as error:
-        yield Problem(".ready.console", f"is not a regular expression: {error}")
+        yield Problem(
+            ".ready.console",
+            f"is not a regular expression: {error}",
+            r"put '\' before what stands for itself, such as '\('",
+        )
     if ready.tcp is not None and not 0 < ready.tcp < 1 << 16:
-        yield Problem(".ready.tcp", f"{ready.tcp} is not a TCP port")
+        yield Problem(".ready.tcp", f"{ready.tcp} is not a TCP port", "1 to 65535")

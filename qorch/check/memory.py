@@ -26,12 +26,22 @@ def find_memory_problems(vm: MachineSpec) -> Iterator[Problem]:
     """What is wrong with a machine's memory; paths start below the machine."""
     memory = vm.memory
     if memory.size < _MIB or memory.size % _MIB:
-        yield Problem(".memory.size", f"{memory.size} is not a whole number of MiB")
+        yield Problem(
+            ".memory.size", f"{memory.size} is not a whole number of MiB", 'such as "512MiB"'
+        )
     yield from _most(memory)
     yield from _backend(".memory.backend", memory.backend, memory.size)
     shared_by = _find_sharer(vm)
     if shared_by and memory.backend.shared is False:
-        yield Problem(".memory.backend.shared", f"{shared_by} needs shared memory")
+        yield Problem(
+            ".memory.backend.shared",
+            f"{shared_by} needs shared memory",
+            "leave it out: it is shared then",
+        )
+    interval = memory.balloon.stats_interval
+    if interval is not None and interval < 0:
+        hint = "seconds; leave it out, and it is asked when somebody wants to know"
+        yield Problem(".memory.balloon.stats_interval", f"{interval} is less than 0", hint)
     for index, device in enumerate(memory.devices):
         path = f".memory.device[{index}]"
         yield from _backend(f"{path}.backend", device.backend, device.size)
@@ -50,7 +60,9 @@ def _most(memory: MemorySpec) -> Iterator[Problem]:
     extra = sum(device.size for device in memory.devices)
     if memory.max is not None and memory.max < memory.size + extra:
         whole = f"{memory.size} and {Size(extra)} of devices" if extra else f"{memory.size}"
-        yield Problem(".memory.max", f"{memory.max} is less than {whole}")
+        yield Problem(
+            ".memory.max", f"{memory.max} is less than {whole}", "max = … is all that there can be"
+        )
     if memory.slots is not None:
         dimms = sum(device.model in _DIMMS for device in memory.devices)
         if not dimms <= memory.slots <= 256:
@@ -66,7 +78,8 @@ def _backend(path: str, backend: MemoryBackendSpec, size: Size) -> Iterator[Prob
     if backend.page_size is not None and not backend.hugepages:
         yield Problem(f"{path}.page_size", "goes with hugepages", "hugepages = true")
     if backend.page_size is not None and (backend.page_size < 4096 or size < backend.page_size):
-        yield Problem(f"{path}.page_size", f"{size} is less than one such page")
+        hint = 'such as "2MiB", with at least one page of memory'
+        yield Problem(f"{path}.page_size", f"{size} is less than one such page", hint)
     if backend.path is not None and backend.type not in (None, MemoryBackendType.FILE):
         yield Problem(f"{path}.path", "is for memory in a file", 'type = "file"')
     if backend.type is MemoryBackendType.FILE and backend.hugepages and backend.path is None:
@@ -86,11 +99,19 @@ def _device(path: str, device: MemoryDeviceSpec, vm: MachineSpec) -> Iterator[Pr
         ("slot", device.model in _DIMMS),
     ):
         if getattr(device, key) is not None and not has:
-            yield Problem(f"{path}.{key}", f"a {device.model.value} has none")
+            yield Problem(f"{path}.{key}", f"a {device.model.value} has none", "leave it out")
     if device.requested is not None and device.requested > device.size:
-        yield Problem(f"{path}.requested", f"{device.requested} is more than {device.size}")
+        yield Problem(
+            f"{path}.requested",
+            f"{device.requested} is more than {device.size}",
+            "requested is how much of size it starts with",
+        )
     if device.node is not None and not 0 <= device.node < len(vm.numa):
-        yield Problem(f"{path}.node", f"there is no NUMA cell {device.node}")
+        yield Problem(
+            f"{path}.node",
+            f"there is no NUMA cell {device.node}",
+            "[[numa]] makes one; they count from 0",
+        )
     if vm.machine.family is MachineFamily.MICROVM:
         yield Problem(path, "a microvm has no slots for memory", 'machine = "q35"')
 
@@ -104,16 +125,26 @@ def _cells(vm: MachineSpec) -> Iterator[Problem]:
         path = f".numa[{index}]"
         for cpu in sorted(cell.cpus or ()):
             if cpu >= total:
-                yield Problem(f"{path}.cpus", f"there is no vCPU {cpu}: the machine has {total}")
+                yield Problem(
+                    f"{path}.cpus",
+                    f"there is no vCPU {cpu}: the machine has {total}",
+                    "they count from 0",
+                )
             elif owner.setdefault(cpu, index) != index:
-                yield Problem(f"{path}.cpus", f"vCPU {cpu} is in numa[{owner[cpu]}] already")
+                yield Problem(
+                    f"{path}.cpus",
+                    f"vCPU {cpu} is in numa[{owner[cpu]}] already",
+                    "name each vCPU in one cell",
+                )
         backend = vm.memory.backend if cell.backend == MemoryBackendSpec() else cell.backend
         yield from _backend(f"{path}.backend", backend, cell.memory or Size(0))
         yield from _distances(path, index, cell.distances, len(vm.numa))
         if cell.initiator is not None and not 0 <= cell.initiator < len(vm.numa):
             yield Problem(f"{path}.initiator", f"there is no NUMA cell {cell.initiator}")
     if missing := CpuSet(range(total)) - owner.keys():
-        yield Problem(".numa", f"vCPUs {CpuSet(missing)} are in no cell")
+        yield Problem(
+            ".numa", f"vCPUs {CpuSet(missing)} are in no cell", "name each vCPU in one cell's cpus"
+        )
     memory = Size(sum(cell.memory or 0 for cell in vm.numa))
     if memory != vm.memory.size:
         hint = "give each cell its memory; their sum is memory.size"
@@ -124,10 +155,18 @@ def _distances(path: str, own: int, distances: tuple[int, ...], cells: int) -> I
     if not distances:
         return
     if len(distances) != cells:
-        yield Problem(f"{path}.distances", f"are {len(distances)}, of {cells} cells")
+        yield Problem(
+            f"{path}.distances",
+            f"are {len(distances)}, of {cells} cells",
+            "one to each cell, this one (10) included",
+        )
         return
     for other, distance in enumerate(distances):
         if other == own and distance != _NEAR:
-            yield Problem(f"{path}.distances[{other}]", "a cell is 10 from itself")
+            yield Problem(
+                f"{path}.distances[{other}]", "a cell is 10 from itself", "write 10 there"
+            )
         elif other != own and not _NEAR < distance <= _FAR:
-            yield Problem(f"{path}.distances[{other}]", f"{distance} is not 11 to 254")
+            yield Problem(
+                f"{path}.distances[{other}]", f"{distance} is not 11 to 254", "20 is usual"
+            )

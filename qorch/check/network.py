@@ -57,7 +57,7 @@ def _interfaces(network: NetworkSpec) -> Iterator[Problem]:
             'bridge = "br0", or uplink = "eth0", for example',
         )
     if network.bridge is not None and mode in _WITHOUT_BRIDGE:
-        yield Problem(".bridge", f"mode {mode.value} has none")
+        yield Problem(".bridge", f"mode {mode.value} has none", "leave it out")
     if network.uplink is not None and network.uplink == network.bridge:
         yield Problem(".bridge", "cannot be called as its uplink is", "choose another name")
     if network.mtu is not None and not 576 <= network.mtu < 1 << 16:
@@ -66,7 +66,9 @@ def _interfaces(network: NetworkSpec) -> Iterator[Problem]:
 
 def _interface_name(path: str, name: str) -> Iterator[Problem]:
     if not re.fullmatch(r"[A-Za-z0-9_.-]+", name):
-        yield Problem(path, f"{name!r} is no interface name")
+        yield Problem(
+            path, f"{name!r} is no interface name", "up to 15 characters, without spaces and '/'"
+        )
     elif len(name) > _MAX_INTERFACE_NAME:
         yield Problem(
             path,
@@ -133,11 +135,15 @@ def _subnet(network: NetworkSpec, subnet: IPv4Network) -> Iterator[Problem]:
     if subnet.is_multicast or subnet.is_reserved or subnet.is_unspecified:
         yield Problem(".subnet", f"{subnet} is not for hosts", "take one of 192.168.0.0/16")
     if subnet.prefixlen > 30:
-        yield Problem(".subnet", f"{subnet} has no room for a guest")
+        yield Problem(".subnet", f"{subnet} has no room for a guest", "a /24 has room for 253")
     ends = {"dhcp.start": network.dhcp.start, "dhcp.end": network.dhcp.end} if network.dhcp else {}
     for key, address in {"gateway": network.gateway, **ends}.items():
         if address is not None and not _is_host(address, subnet):
-            yield Problem(f".{key}", f"{address} is no host address of {subnet}")
+            yield Problem(
+                f".{key}",
+                f"{address} is no host address of {subnet}",
+                "choose one within it, neither its first nor its last",
+            )
 
 
 def _is_host(address: IPv4Address, subnet: IPv4Network) -> bool:
@@ -150,7 +156,7 @@ def _dhcp(dhcp: DhcpSpec | None) -> Iterator[Problem]:
     if (dhcp.start is None) != (dhcp.end is None):
         yield Problem(".dhcp", "needs both ends of its range", "give start and end, or neither")
     elif dhcp.start and dhcp.end and dhcp.start > dhcp.end:
-        yield Problem(".dhcp", f"{dhcp.start} comes after {dhcp.end}")
+        yield Problem(".dhcp", f"{dhcp.start} comes after {dhcp.end}", "start = the smaller one")
 
 
 def _subnet6(network: NetworkSpec) -> Iterator[Problem]:
@@ -173,10 +179,12 @@ def _subnet6(network: NetworkSpec) -> Iterator[Problem]:
     if isinstance(dhcp, Dhcp6Spec):
         ends |= {"dhcp6.start": dhcp.start, "dhcp6.end": dhcp.end}
         if dhcp.start > dhcp.end:
-            yield Problem(".dhcp6", f"{dhcp.start} comes after {dhcp.end}")
+            yield Problem(
+                ".dhcp6", f"{dhcp.start} comes after {dhcp.end}", "start = the smaller one"
+            )
     for key, address in ends.items():
         if address is not None and address not in subnet:
-            yield Problem(f".{key}", f"{address} is no address of {subnet}")
+            yield Problem(f".{key}", f"{address} is no address of {subnet}", "choose one within it")
 
 
 def _kind6(subnet: IPv6Network) -> Iterator[Problem]:
@@ -193,7 +201,7 @@ def _forward(forward: ForwardSpec) -> Iterator[Problem]:
             yield Problem(f".{key}", f"there is no port {port}", "1 to 65535")
     first = max(forward.host_port, forward.port or 0)
     if forward.count < 1:
-        yield Problem(".count", f"{forward.count} ports are not possible")
+        yield Problem(".count", f"{forward.count} ports are not possible", "1 or more")
     elif first in _PORTS and first + forward.count - 1 not in _PORTS:
         yield Problem(
             ".count",
@@ -227,14 +235,20 @@ def find_overlapping_subnets(spec: Spec) -> Iterator[Problem]:
             yield Problem(
                 f"network.{other}.subnet",
                 f"{second.subnet} overlaps {first.subnet} of network {one}",
+                "give one of them another subnet",
             )
         if first.subnet6 and second.subnet6 and first.subnet6.overlaps(second.subnet6):
             yield Problem(
                 f"network.{other}.subnet6",
                 f"{second.subnet6} overlaps {first.subnet6} of network {one}",
+                "give one of them another subnet",
             )
         if first.bridge and first.bridge == second.bridge and _owns(first) and _owns(second):
-            yield Problem(f"network.{other}.bridge", f"is the bridge of network {one} already")
+            yield Problem(
+                f"network.{other}.bridge",
+                f"is the bridge of network {one} already",
+                "give each network its own",
+            )
 
 
 def _owns(network: NetworkSpec) -> bool:

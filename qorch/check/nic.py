@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from qorch.check.chardev import find_chardev_problems
 from qorch.errors import Problem
-from qorch.spec import MachineSpec, NicModel, NicSpec, SocketNetSpec, SocketNetType, VirtioSpec
+from qorch.spec import (
+    MachineSpec,
+    NicModel,
+    NicSpec,
+    SocketNetSpec,
+    SocketNetType,
+    UserNetSpec,
+    VirtioSpec,
+)
 
 _BACK_ENDS = ("user", "socket", "vhost_user", "tap", "vdpa")
 _VIRTIO_KEYS = ("queues", "rx_queue_size", "tx_queue_size", "tx", "failover")
 _NETWORK_KEYS = (
     *("ip", "ip6", "vlan", "native_vlan", "rate_in", "rate_out", "antispoof", "isolated"),
 )
+_TAP = re.compile(r"[^\s/:]{1,15}")  # IFNAMSIZ less its NUL (net/core/dev.c, dev_valid_name)
+_QUEUE_SIZES = (256, 512, 1024)  # hw/net/virtio-net.c
 _MAX_QUEUES = 256  # MAX_TAP_QUEUES
 
 
@@ -31,13 +42,18 @@ def find_nic_problems(vm: MachineSpec, nic: NicSpec) -> Iterator[Problem]:
     yield from _queues(nic)
     for key in _NETWORK_KEYS:
         if given and getattr(nic, key) is not None:
-            yield Problem(f".{key}", f"goes with a network, not with {given[0]}")
+            yield Problem(f".{key}", f"goes with a network, not with {given[0]}", "leave it out")
     yield from _back_end(vm, nic, given)
 
 
 def _back_end(vm: MachineSpec, nic: NicSpec, given: list[str]) -> Iterator[Problem]:
     if nic.vhost is not None and not (nic.is_networked or nic.tap):
-        yield Problem(".vhost", f"goes with a tap, not with {given[0]}")
+        yield Problem(".vhost", f"goes with a tap, not with {given[0]}", "leave it out")
+    if nic.tap is not None and not _TAP.fullmatch(nic.tap):
+        hint = "up to 15 characters, without spaces, '/' and ':'"
+        yield Problem(".tap", f"{nic.tap!r} is no name of an interface", hint)
+    if nic.user is not None:
+        yield from _user(nic.user)
     if nic.rom is False and nic.rom_file is not None:
         yield Problem(".rom_file", "is given, but rom = false leaves ROMs out", "keep one of them")
     if nic.socket is not None:
@@ -48,24 +64,49 @@ def _back_end(vm: MachineSpec, nic: NicSpec, given: list[str]) -> Iterator[Probl
         yield from find_chardev_problems(vm, ".vhost_user.backend", nic.vhost_user.backend)
 
 
+def _user(user: UserNetSpec) -> Iterator[Problem]:
+    """Each port of the host leads to one guest's port."""
+    seen: dict[object, int] = {}
+    for index, forward in enumerate(user.forwards):
+        path = f".user.forward[{index}]"
+        for key in ("host_port", "port"):
+            if not 0 < getattr(forward, key) < 1 << 16:
+                message = f"{getattr(forward, key)} is no port"
+                yield Problem(f"{path}.{key}", message, "1 to 65535")
+        place = (forward.proto, forward.host, forward.host_port)
+        if (first := seen.setdefault(place, index)) != index:
+            message = f"{forward.host_port} is forward[{first}]'s already"
+            yield Problem(f"{path}.host_port", message, "each port of the host leads to one place")
+
+
 def _queues(nic: NicSpec) -> Iterator[Problem]:
+    for key in ("rx_queue_size", "tx_queue_size"):
+        size = getattr(nic, key)
+        if size is not None and size not in _QUEUE_SIZES:
+            yield Problem(f".{key}", f"{size} is none of 256, 512, 1024", "a power of two")
     if nic.queues is None:
         return
     if not 1 <= nic.queues <= _MAX_QUEUES:
-        yield Problem(".queues", f"{nic.queues} is not 1 to {_MAX_QUEUES}")
+        yield Problem(
+            ".queues", f"{nic.queues} is not 1 to {_MAX_QUEUES}", "one for each vCPU is enough"
+        )
     if nic.queues > 1 and (nic.user is not None or nic.socket is not None):
-        yield Problem(".queues", "only taps, vhost-user and vDPA have several")
+        yield Problem(".queues", "only taps, vhost-user and vDPA have several", "leave it out")
 
 
 def _socket(socket: SocketNetSpec) -> Iterator[Problem]:
     if socket.path is not None:
         if socket.type not in (SocketNetType.LISTEN, SocketNetType.CONNECT):
-            yield Problem(".socket.path", f"a Unix socket cannot {socket.type.value}")
+            yield Problem(
+                ".socket.path",
+                f"a Unix socket cannot {socket.type.value}",
+                'type = "listen" or "connect"',
+            )
         if socket.port is not None or socket.host is not None:
             yield Problem(".socket.path", "goes without host and port", "keep one of them")
     elif socket.port is None:
         yield Problem(".socket.port", "is missing", "port = …, or path = … for a Unix socket")
     elif socket.host is None and socket.type is not SocketNetType.LISTEN:
-        yield Problem(".socket.host", "is missing")
+        yield Problem(".socket.host", "is missing", "host = …")
     if socket.type is SocketNetType.UDP and socket.local_port is None:
         yield Problem(".socket.local_port", "is missing", "the port that the other end sends to")

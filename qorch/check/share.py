@@ -21,7 +21,11 @@ def find_share_problems(vm: MachineSpec) -> Iterator[Problem]:
         path = f".share[{index}]"
         first = tags.setdefault(share.tag, index)
         if first != index:
-            yield Problem(f"{path}.tag", f"{share.tag!r} is the tag of share[{first}] already")
+            yield Problem(
+                f"{path}.tag",
+                f"{share.tag!r} is the tag of share[{first}] already",
+                "give it another tag",
+            )
         for problem in _share(share):
             yield Problem(f"{path}{problem.path}", problem.message, problem.hint)
 
@@ -30,7 +34,7 @@ def _share(share: ShareSpec) -> Iterator[Problem]:
     is_9p = share.type is ShareType.P9
     longest = _MAX_9P_TAG if is_9p else _MAX_VIRTIOFS_TAG
     if not 0 < len(share.tag.encode()) <= longest:
-        yield Problem(".tag", f"is not 1 to {longest} bytes long")
+        yield Problem(".tag", f"is not 1 to {longest} bytes long", "choose a shorter one")
     if share.path is None and (is_9p or share.socket is None):
         yield Problem(".path", "is missing", "name the directory to share")
     if share.path is not None and share.socket is not None:
@@ -44,6 +48,10 @@ def _share(share: ShareSpec) -> Iterator[Problem]:
         if mode is not None and not re.fullmatch("0?[0-7]{1,4}", mode):
             yield Problem(f".{key}", f"{mode!r} is no mode", 'octal, such as "0644"')
     if share.cache not in (None, "auto", "always", "never", "none"):
-        yield Problem(".cache", f"{share.cache!r} is none of auto, always, never")
+        yield Problem(".cache", f"{share.cache!r} is none of auto, always, never", '"auto" will do')
     if share.multidevs not in (None, "remap", "forbid", "warn"):
-        yield Problem(".multidevs", f"{share.multidevs!r} is none of remap, forbid, warn")
+        yield Problem(
+            ".multidevs",
+            f"{share.multidevs!r} is none of remap, forbid, warn",
+            '"remap" keeps files of several file systems apart',
+        )

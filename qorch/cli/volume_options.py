@@ -45,7 +45,8 @@ class ByteSize(click.ParamType):  # type: ignore[type-arg,unused-ignore]
         try:
             return int(Size.from_text(value))
         except ValueError as error:
-            self.fail(str(error), param, ctx)
+            hint = getattr(error, "hint", None)
+            self.fail(f"{error}: {hint}" if hint else str(error), param, ctx)
 
 
 VOLUME, SIZE = VolumeName(), ByteSize()

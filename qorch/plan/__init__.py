@@ -16,6 +16,7 @@ from qorch.plan.images import keep_disk, keep_images, keep_variables
 from qorch.plan.machine import plan_machine
 from qorch.plan.networks import is_up, plan_networks, same_network
 from qorch.plan.nics import Addresses
+from qorch.plan.note import Note
 from qorch.plan.ports import ChannelPlan, ConsolePlan, ParallelPlan, SerialPlan
 from qorch.plan.screens import InputPlan, SoundPlan, SpicePlan, VideoPlan, VncPlan
 from qorch.plan.services import IommuPlan, RngPlan, ShmemPlan
@@ -27,7 +28,6 @@ from qorch.plan.values import (
     DiskPlan,
     MachinePlan,
     NicPlan,
-    Note,
     Plan,
     SeedPlan,
     add_leases,

@@ -31,10 +31,11 @@ def choose_machine(
         asked = kept.machine
     emulator = find_emulator(spec, facts)
     if emulator is None:
+        problems += _find_unusable(name, spec, facts)
         return asked
     found = emulator.resolve(asked)
     if found is None:
-        hint = suggest(asked, emulator.machines)
+        hint = suggest(asked, emulator.machines) or f"{QEMU} -machine help lists them"
         if asked != spec.machine:
             newest = emulator.resolve(spec.machine)
             hint = f'the guest was made with it; machine = "{newest}" gives it newer hardware'
@@ -42,6 +43,15 @@ def choose_machine(
         problems.append(Problem(f"vm.{name}.machine", message, hint, on_host=True))
         return asked
     return found
+
+
+def _find_unusable(name: Name, spec: MachineSpec, facts: Facts) -> Iterator[Problem]:
+    """A QEMU that does not answer; one that is not there is told elsewhere."""
+    binary = spec.emulator or facts.programs.get(QEMU, Path(QEMU))
+    error = facts.emulator_errors.get(binary)
+    if error is not None and (spec.emulator is None or facts.files[binary].error is None):
+        hint = f"{binary} --version must say it is QEMU; without emulator = …, {QEMU} is taken"
+        yield Problem(f"vm.{name}.emulator", error, hint, on_host=True)
 
 
 def find_cpu_lacks(
@@ -54,10 +64,11 @@ def find_cpu_lacks(
     if info is not None and total > info.max_cpus:
         key = "max" if cpu.max else "count"
         message = f"{total} vCPUs: a {plan.machine} takes up to {info.max_cpus}"
-        yield Problem(f"{path}.{key}", message, on_host=True)
+        yield Problem(f"{path}.{key}", message, f"{key} = {info.max_cpus}", on_host=True)
     if info is not None and cpu.plugged and not info.hotpluggable_cpus:
-        yield Problem(f"{path}.plugged", f"a {plan.machine} has no CPUs to plug", on_host=True)
+        message, hint = f"a {plan.machine} has no CPUs to plug", "count = … has them from the start"
+        yield Problem(f"{path}.plugged", message, hint, on_host=True)
     if plan.cpu.model not in emulator.cpu_models:
         message = f"QEMU {emulator.version} has no CPU model {plan.cpu.model!r}"
-        hint = suggest(plan.cpu.model, emulator.cpu_models)
+        hint = suggest(plan.cpu.model, emulator.cpu_models) or f"{QEMU} -cpu help lists them"
         yield Problem(f"{path}.model", message, hint, on_host=True)

@@ -6,6 +6,7 @@ import attrs
 
 from qorch.errors import Problem
 from qorch.facts import Facts
+from qorch.plan.note import Note
 from qorch.spec import Accel, CpuSpec
 from qorch.units import Name, Value
 
@@ -46,7 +47,13 @@ class CpuPlan:
 
 
 def plan_cpu(
-    name: Name, spec: CpuSpec, asked: Accel, accel: Accel, facts: Facts, problems: list[Problem]
+    name: Name,
+    spec: CpuSpec,
+    asked: Accel,
+    accel: Accel,
+    facts: Facts,
+    problems: list[Problem],
+    notes: list[Note],
 ) -> CpuPlan:
     """The vCPUs of one machine; the host's own model is for KVM alone."""
     path = f"vm.{name}.cpu"
@@ -56,6 +63,9 @@ def plan_cpu(
         if asked is Accel.TCG:
             hint = 'model = "max" is the best there is under TCG'
             problems.append(Problem(f"{path}.model", "the host's CPU needs KVM", hint))
+        else:
+            message = 'its CPU is "max", the most that TCG has: "host" needs KVM'
+            notes.append(Note(kind="vm", name=name, message=message))
     pins = [(f"{path}.pin[{index}]", cpus) for index, cpus in enumerate(spec.pin)]
     if spec.emulator_pin is not None:
         pins.append((f"{path}.emulator_pin", spec.emulator_pin))

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 
 import attrs
 
 from qorch.errors import Problem
-from qorch.facts import Facts, HostPci
+from qorch.facts import Facts, HostPci, HostUsb
 from qorch.place import Place
 from qorch.plan.place import Placement
 from qorch.spec import HostdevSpec, HostdevType, MachineSpec, SmartcardSpec, UsbRedirSpec
+
+_SHOWN = 8  # devices in a hint
 
 
 @attrs.frozen(kw_only=True)
@@ -66,6 +68,8 @@ def plan_hostdevs(
         node = None
         if dev.type is HostdevType.PCI and dev.host is not None:
             _check_pci(where, dev, facts.host_pci, problems)
+        elif dev.type is HostdevType.USB:
+            _check_usb(where, dev, facts.host_usb, problems)
         elif dev.type is HostdevType.MDEV and dev.host not in facts.mdevs:
             message = f"this host has no mediated device {dev.host}"
             hint = "mdevctl start, or write its UUID to …/mdev_supported_types/TYPE/create"
@@ -74,7 +78,13 @@ def plan_hostdevs(
             node = _find_node(where, dev, facts, problems)
         plan = HostdevPlan(id=id_, spec=dev, node=node, place=placement.get(id_))
         if plan.key is not None and plan.key in seen:
-            problems.append(Problem(f"{where}.host", f"{dev.host} belongs to {seen[plan.key]}"))
+            problems.append(
+                Problem(
+                    f"{where}.host",
+                    f"{dev.host} belongs to {seen[plan.key]}",
+                    "a device is one guest's; take it from there first",
+                )
+            )
         elif plan.key is not None:
             seen[plan.key] = where
         yield plan
@@ -88,7 +98,8 @@ def _check_pci(
     found = known.get(address)
     cure: str | None
     if found is None:
-        message, cure = f"this host has no PCI device {address}", "lspci -D lists them"
+        message = f"this host has no PCI device {address}"
+        cure = _list_known(known) if known else "this host has no PCI bus at all"
     elif found.group is None:
         message = f"{address} is in no IOMMU group: the host cannot keep it from other memory"
         cure = "turn on VT-d or AMD-Vi in the firmware; Intel also needs intel_iommu=on at boot"
@@ -101,6 +112,32 @@ def _check_pci(
     else:
         return
     problems.append(Problem(f"{where}.host", message, cure, on_host=True))
+
+
+def _list_known(addresses: Iterable[str]) -> str:
+    known = sorted(addresses)
+    more = f" and {len(known) - _SHOWN} more" if len(known) > _SHOWN else ""
+    return f"it has {', '.join(known[:_SHOWN])}{more}"
+
+
+def _check_usb(
+    where: str, dev: HostdevSpec, known: Iterable[HostUsb], problems: list[Problem]
+) -> None:
+    """It must be there, unless the file says that it need not."""
+    bus, _, device = (dev.host or "").partition(".")
+    fitting = [
+        usb
+        for usb in known
+        if (dev.host is None or (usb.bus, usb.device) == (int(bus), int(device)))
+        and dev.vendor in (None, usb.vendor)
+        and dev.product in (None, usb.product)
+    ]
+    if fitting or dev.optional:
+        return
+    wanted = dev.host or f"{dev.vendor or 0:04x}:{dev.product or 0:04x}"
+    hint = _list_known(map(str, known)) if known else "this host has no USB device at all"
+    message = f"this host has no USB device {wanted}"
+    problems.append(Problem(where, message, f"{hint}; optional = true waits for it", on_host=True))
 
 
 def full_address(text: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from uuid import UUID, uuid5
 
 from qorch.errors import Problem
@@ -10,13 +10,15 @@ from qorch.facts import Facts
 from qorch.plan.board import choose_machine, find_cpu_lacks, find_emulator
 from qorch.plan.cpu import check_pin, plan_cpu
 from qorch.plan.disks import plan_disks
-from qorch.plan.files import name_files
+from qorch.plan.files import find_file_problems
 from qorch.plan.firmware import plan_firmware
 from qorch.plan.hostdevs import plan_hostdevs, plan_smartcards, plan_usb_redirs
 from qorch.plan.memory import plan_memory
 from qorch.plan.nics import Addresses, NicPlanner
+from qorch.plan.note import Note
 from qorch.plan.place import place_devices
 from qorch.plan.ports import plan_channels, plan_console, plan_parallels, plan_serials
+from qorch.plan.room import find_tight_memory
 from qorch.plan.screens import (
     plan_audio,
     plan_inputs,
@@ -40,7 +42,7 @@ from qorch.plan.services import (
 from qorch.plan.shares import plan_shares
 from qorch.plan.storage import Storage
 from qorch.plan.tpm import plan_tpm
-from qorch.plan.values import Defined, MachinePlan, Note, SeedPlan
+from qorch.plan.values import Defined, MachinePlan, SeedPlan
 from qorch.plan.vsock import plan_vsock
 from qorch.spec import Accel, MachineSpec
 from qorch.units import Name
@@ -69,7 +71,7 @@ def plan_machine(
     kept = defined.machines.get(name)
     uuid = spec.uuid or uuid5(_NAMESPACE, f"{facts.host_id}/{facts.owner}/{name}")
     accel, notes = _choose_accel(name, spec, facts, problems)
-    problems += _find_host_problems(name, spec, facts)
+    problems += find_file_problems(name, spec, facts)
     for index, thread in enumerate(spec.iothreads):
         if thread.pin is not None:
             check_pin(f"vm.{name}.iothread[{index}].pin", thread.pin, facts, problems)
@@ -97,7 +99,7 @@ def plan_machine(
         uuid=uuid,
         machine=choose_machine(name, spec, kept, facts, problems),
         accel=accel,
-        cpu=plan_cpu(name, spec.cpu, spec.accel, accel, facts, problems),
+        cpu=plan_cpu(name, spec.cpu, spec.accel, accel, facts, problems, notes),
         memory=plan_memory(name, spec, facts, placement, problems),
         firmware=plan_firmware(name, spec, facts, problems),
         tpm=plan_tpm(name, spec, facts, problems),
@@ -134,6 +136,7 @@ def plan_machine(
     )
     if emulator := find_emulator(spec, facts):
         problems += find_cpu_lacks(name, spec, machine, emulator)
+    find_tight_memory(machine, facts.room, problems, notes)
     return machine, notes
 
 
@@ -169,9 +172,3 @@ def _choose_genid(spec: MachineSpec, uuid: UUID) -> UUID | None:
     if spec.genid is None:
         return None
     return spec.genid.guid or uuid5(uuid, "genid")
-
-
-def _find_host_problems(name: Name, spec: MachineSpec, facts: Facts) -> Iterator[Problem]:
-    for key, path in name_files(spec).items():
-        if error := facts.files[path].error:
-            yield Problem(f"vm.{name}.{key}", error, on_host=True)

@@ -70,7 +70,9 @@ class NicPlanner:
             path = f"{self.path}.nic[{index}]"
             if nic.mac in self.taken.macs:
                 message = f"{nic.mac} belongs to another machine"
-                self.problems.append(Problem(f"{path}.mac", message))
+                self.problems.append(
+                    Problem(f"{path}.mac", message, "leave mac out: one is chosen")
+                )
             mac = nic.mac or _make_mac(self.uuid, index, self.taken.macs)
             id_ = f"nic{index}"
             card = NicPlan(
@@ -177,9 +179,21 @@ def _choose_ip(
     if nic.ip is not None:
         usable = subnet.network_address < nic.ip < subnet.broadcast_address
         if not usable or nic.ip == gateway:
-            problems.append(Problem(f"{path}.ip", f"{nic.ip} is no guest address of {subnet}"))
+            problems.append(
+                Problem(
+                    f"{path}.ip",
+                    f"{nic.ip} is no guest address of {subnet}",
+                    "leave ip out: one is chosen",
+                )
+            )
         elif nic.ip in used:
-            problems.append(Problem(f"{path}.ip", f"{nic.ip} belongs to another machine"))
+            problems.append(
+                Problem(
+                    f"{path}.ip",
+                    f"{nic.ip} belongs to another machine",
+                    "leave ip out: one is chosen",
+                )
+            )
         return nic.ip
     for old in kept.nics if kept else ():
         same = (old.mac, old.network) == (mac, network.name)

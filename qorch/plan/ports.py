@@ -126,10 +126,20 @@ def _number(
         if port.index is None:
             continue
         if not 0 <= port.index < limit:
-            problems.append(Problem(f"{where}.index", f"{port.index} is not 0 to {limit - 1}"))
+            problems.append(
+                Problem(
+                    f"{where}.index",
+                    f"{port.index} is not 0 to {limit - 1}",
+                    "leave index out: one is chosen",
+                )
+            )
         elif port.index in taken:
             problems.append(
-                Problem(f"{where}.index", f"port {port.index} is {taken[port.index]}'s")
+                Problem(
+                    f"{where}.index",
+                    f"port {port.index} is {taken[port.index]}'s",
+                    "leave index out: one is chosen",
+                )
             )
         else:
             taken[port.index] = where
@@ -138,7 +148,9 @@ def _number(
         if port.index is None:
             free = next((number for number in range(limit) if number not in taken), None)
             if free is None:
-                problems.append(Problem(f"{path}[{index}]", f"there are {limit} ISA ports"))
+                problems.append(
+                    Problem(f"{path}[{index}]", f"there are {limit} ISA ports", "take fewer")
+                )
                 break
             taken[free] = f"{path}[{index}]"
             found[index] = free

@@ -62,7 +62,14 @@ class _Reader:
     def read(self, key: str, path: Path) -> str:
         found = self.facts.files[path]
         if found.error is not None:
-            self.problems.append(Problem(f"{self.path}.{key}", found.error, on_host=True))
+            self.problems.append(
+                Problem(
+                    f"{self.path}.{key}",
+                    found.error,
+                    "correct the path; one that is relative starts at the directory of the file",
+                    on_host=True,
+                )
+            )
         return found.text or ""
 
 

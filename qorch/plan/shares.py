@@ -33,7 +33,14 @@ def plan_shares(
     """The shares of one machine; a directory that is not there is added to `problems`."""
     for index, share in enumerate(spec.shares):
         if share.path is not None and (error := facts.files[share.path].error):
-            problems.append(Problem(f"vm.{name}.share[{index}].path", error, on_host=True))
+            problems.append(
+                Problem(
+                    f"vm.{name}.share[{index}].path",
+                    error,
+                    "mkdir it, or correct the path",
+                    on_host=True,
+                )
+            )
         id_, program = f"share{index}", None
         if share.type is ShareType.VIRTIOFS and share.socket is None:
             program = _find_virtiofsd(f"vm.{name}.share[{index}]", share, facts, problems)

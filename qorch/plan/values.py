@@ -15,6 +15,7 @@ from qorch.plan.cpu import CpuPlan
 from qorch.plan.firmware import FirmwarePlan
 from qorch.plan.hostdevs import HostdevPlan, SmartcardPlan, UsbRedirPlan
 from qorch.plan.memory import MemoryPlan
+from qorch.plan.note import Note
 from qorch.plan.ports import AGENT, ChannelPlan, ConsolePlan, ParallelPlan, SerialPlan
 from qorch.plan.screens import InputPlan, SoundPlan, SpicePlan, VideoPlan, VncPlan
 from qorch.plan.services import (
@@ -254,15 +255,6 @@ class MachinePlan:
     def ips(self) -> tuple[IPv4Address, ...]:
         """The addresses it will get."""
         return tuple(nic.ip for nic in self.nics if nic.ip is not None)
-
-
-@attrs.frozen(kw_only=True)
-class Note:
-    """Something a person should know about a plan."""
-
-    kind: str
-    name: str
-    message: str
 
 
 @attrs.frozen(kw_only=True)

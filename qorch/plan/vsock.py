@@ -31,7 +31,13 @@ def plan_vsock(
         hint = f"a guest's are {_FIRST_CID} to {_LAST_CID}"
         problems.append(Problem(f"{path}.vsock.cid", f"{vsock.cid} is no guest's CID", hint))
     elif vsock.cid in taken:
-        problems.append(Problem(f"{path}.vsock.cid", f"{vsock.cid} belongs to another machine"))
+        problems.append(
+            Problem(
+                f"{path}.vsock.cid",
+                f"{vsock.cid} belongs to another machine",
+                "leave cid out: one is chosen",
+            )
+        )
     cid = vsock.cid if vsock.cid is not None else _choose(uuid, taken)
     return VsockPlan(id="vsock0", spec=vsock, cid=cid, place=placement.get("vsock0"))
 

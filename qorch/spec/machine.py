@@ -10,6 +10,7 @@ from uuid import UUID
 
 import attrs
 
+from qorch.errors import WrongValueError
 from qorch.spec.cloud_init import CloudInitSpec
 from qorch.spec.cpu import CpuSpec, IothreadSpec
 from qorch.spec.device import (
@@ -73,8 +74,9 @@ class MachineType(str):
             r"pc|q35|microvm|pc-(i440fx|q35)-[A-Za-z0-9.]+|pc-\d[A-Za-z0-9.]*", text
         ):
             return cls(text)
-        raise ValueError(
-            f"{text!r} is no machine type: use q35, pc, microvm, or a version such as pc-q35-7.2"
+        raise WrongValueError(
+            f"{text!r} is no machine type",
+            "use q35, pc, microvm, or a version such as pc-q35-7.2",
         )
 
     @property

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import attrs
 
-from qorch.facts import Facts, File, HostPci, Image, Kvm
+from qorch.facts import Facts, File, HostPci, HostUsb, Image, Kvm
 from qorch.firmware import Firmware
 from qorch.load import load_text
 from qorch.paths import StateDir
 from qorch.plan import Defined, make_plan
-from qorch.plan.files import name_files, name_text_files
+from qorch.plan.files import name_devices, name_files, name_places, name_text_files
 from qorch.spec import Spec
 from qorch_net.host import Address, HostNetwork, Link
 from qorch_storage.image import ImageInfo
@@ -44,6 +44,10 @@ FIRMWARES = tuple(
 KVM = Kvm(error=None, hardware=True)
 NO_KVM = Kvm(error="/dev/kvm does not open: No such file or directory", hardware=False)
 SOFT_KVM = Kvm(error=None, hardware=False)
+USB = (
+    HostUsb(bus=1, device=4, vendor=0x046D, product=0x0825, name="Webcam"),
+    HostUsb(bus=2, device=1, vendor=0x1234, product=0xBEEF),
+)
 NETWORK = HostNetwork(
     links=(
         Link(index=1, name="lo", up=True),
@@ -75,6 +79,7 @@ def make_facts(spec: Spec | None = None, *, root: Path = ROOT, **changes) -> Fac
         "io_uring": True,
         "vhost_net": True,
         "host_pci": {"0000:06:12.5": HostPci(driver="vfio-pci", group="7")},
+        "host_usb": USB,
         "mdevs": frozenset({"53764d0e-85a0-42b4-af5c-2046b460b1dc"}),
         "scsi_generic": {"0:0:2:0": Path("/dev/sg3")},
         "places": frozenset({root}),  # a pool, so what is in it may build on each other
@@ -133,5 +138,7 @@ def _files(spec: Spec):
     for vm in spec.vms.values():
         yield from ((path, File()) for path in name_files(vm).values())
         yield from ((share.path, File()) for share in vm.shares if share.path)
+        yield from ((path, File()) for path in name_devices(vm).values())
+        yield from ((path, File()) for path in name_places(vm).values())
         text = "# ours\nssh-ed25519 AAAAC3Nz from-file\n"
         yield from ((path, File(text=text)) for path in name_text_files(vm).values())

@@ -103,9 +103,17 @@ class Controllers:
                 problems.append(Problem(f"{where}.model", message, f"it knows {known_models()}"))
                 continue
             if id_ in found:
-                problems.append(Problem(f"{where}.id", f"{id_!r} is {found[id_].path} already"))
+                problems.append(
+                    Problem(
+                        f"{where}.id", f"{id_!r} is {found[id_].path} already", "give it another id"
+                    )
+                )
             problems += [
-                Problem(f"{where}.properties", f"a {model.driver} needs {name}")
+                Problem(
+                    f"{where}.properties",
+                    f"a {model.driver} needs {name}",
+                    f"properties = {{ {name} = … }}",
+                )
                 for name in model.needs
                 if name not in spec.properties
             ]

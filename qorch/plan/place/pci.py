@@ -279,4 +279,10 @@ def seat_all(
             if pci.seat(seat, None):
                 continue
         limit = f"{MAX_PORTS} root ports" if pci.express else f"{LAST_SLOT + 1} slots"
-        pci.problems.append(Problem(seat.path, f"no PCI slot is left: there are {limit}"))
+        pci.problems.append(
+            Problem(
+                seat.path,
+                f"no PCI slot is left: there are {limit}",
+                "put a pcie-root-port or pci-bridge there, in [[controller]]",
+            )
+        )

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from qorch.capabilities.ask import find_emulator
+from qorch.capabilities.values import name_machine
 from qorch.errors import MachineError
 from qorch.spec import MachineType
 
@@ -59,7 +60,7 @@ def test_a_binary_is_asked_once(qemu, tmp_path):
     more = find_emulator(qemu, tmp_path / "kept", ["virtio-blk-pci", "none"])
     assert more.properties == {"virtio-blk-pci": {"drive"}, "none": None}
     assert find_emulator(qemu, tmp_path / "kept", ["none"]) == more
-    assert runs(qemu) == 2
+    assert runs(qemu) == 3  # what is no device is asked as what it is
 
 
 def test_another_binary_of_that_name_is_asked_anew(qemu, tmp_path):
@@ -108,3 +109,9 @@ def test_the_installed_qemu_says_what_it_has(tmp_path):
     assert {"max", "qemu64"} <= emulator.cpu_models
     assert {"virtio-blk-pci", "rng-random"} <= emulator.types
     assert "serial" in emulator.properties["virtio-blk-pci"]
+    machine = name_machine(newest)
+    kinds = [machine, "microvm-machine", "virtio-pci", "virtoi-pci"]
+    properties = find_emulator(Path(found), tmp_path, kinds).properties
+    assert "nvdimm" in properties[machine]
+    assert "ats" in properties["virtio-pci"]  # a kind of devices
+    assert properties["virtoi-pci"] is None

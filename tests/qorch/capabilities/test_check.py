@@ -1,11 +1,18 @@
 from pathlib import Path
 
+import attrs
 import goldens
 import pytest
 from fake_host import plan_text
 
 from qorch.capabilities.ask import find_emulator
-from qorch.capabilities.check import FULL_CPU, find_cpu_lacks, find_drivers, find_lacks
+from qorch.capabilities.check import (
+    FULL_CPU,
+    find_cpu_lacks,
+    find_drivers,
+    find_feature_lacks,
+    find_lacks,
+)
 from qorch.capabilities.values import Emulator, MachineInfo
 from qorch.errors import InputError
 from qorch.plan import Defined
@@ -72,9 +79,14 @@ def test_a_machine_type_that_is_gone_is_refused():
 @pytest.mark.parametrize(
     ("lines", "path", "message", "hint"),
     [
-        ("cpus = 300", ".cpu.count", "300 vCPUs: a pc-q35-9.1 takes up to 288", None),
-        ("cpu = { max = 289 }", ".cpu.max", "289 vCPUs: a pc-q35-9.1 takes up to 288", None),
-        ("machine = 'microvm'\ncpus = 3", ".cpu.count", "3 vCPUs: a microvm takes up to 2", None),
+        ("cpus = 300", ".cpu.count", "300 vCPUs: a pc-q35-9.1 takes up to 288", "count = 288"),
+        ("cpu = { max = 289 }", ".cpu.max", "289 vCPUs: a pc-q35-9.1 takes up to 288", "max = 288"),
+        (
+            "machine = 'microvm'\ncpus = 3",
+            ".cpu.count",
+            "3 vCPUs: a microvm takes up to 2",
+            "count = 2",
+        ),
         (
             "cpu.model = 'Nehalen'",
             ".cpu.model",
@@ -134,3 +146,49 @@ def test_the_installed_qemu_lacks_nothing_of_the_goldens(tmp_path):
         for name, machine in machines.items()
     }
     assert {name: found for name, found in lacks.items() if found} == {}
+
+
+def test_options_and_defaults_that_qemu_lacks_are_named():
+    """QEMU itself ends over the ones, and takes the others without a word."""
+    text = """
+    [vm.web.features.options]
+    usb = true
+    nvdim = true
+    "smp.clusters" = 1
+    kernel_irqchip = "on"
+    [vm.web.features.globals]
+    "virtio-blk-pci.scsi" = true
+    "virtio-blk-pci.drve" = 1
+    "virtoi-pci.x" = 1
+    "cfi.pflash01.secure" = true
+    """
+    machine = plan(text).machines["web"]
+    emulator = attrs.evolve(
+        EMULATOR,
+        types=frozenset({"virtio-pci"}),
+        properties={
+            "pc-q35-9.1-machine": frozenset({"usb", "nvdimm", "smp"}),
+            "virtio-blk-pci": frozenset({"scsi", "drive"}),
+            "virtoi-pci": None,
+            "cfi.pflash01": frozenset({"secure"}),
+        },
+    )
+    found = {item.path: item for item in find_feature_lacks(machine, emulator)}
+    features = "vm.web.features"
+    assert {path: item.hint for path, item in found.items()} == {
+        f"{features}.options.nvdim": "did you mean 'nvdimm'?",
+        f"{features}.globals.virtio-blk-pci.drve": "did you mean 'drive'?",
+        f"{features}.globals.virtoi-pci.x": "did you mean 'virtio-pci'?",
+    }
+    assert list(find_feature_lacks(machine, EMULATOR)) == []  # what was not asked is not known
+
+
+def test_a_qemu_that_does_not_answer_is_refused():
+    """The default one, and one that the file names."""
+    errors = {QEMU: "it is no QEMU", Path("/golden/mine"): "nor is this"}
+    for line, message in (("", "it is no QEMU"), ("emulator = 'mine'", "nor is this")):
+        with pytest.raises(InputError) as caught:
+            plan_text(WEB + line, emulator_errors=errors)
+        (problem,) = caught.value.problems
+        assert (problem.path, problem.message) == ("vm.web.emulator", message)
+        assert "--version" in problem.hint

@@ -5,7 +5,7 @@ from fake_host import NO_KVM, plan_text, without
 
 from qorch.argv import make_switches
 from qorch.errors import InputError
-from qorch.facts import File, HugePages, PageCount
+from qorch.facts import File, HugePages, PageCount, Room
 from qorch.handles import Handles
 from qorch.spec import MemoryBackendType, NumaPolicy
 from qorch.switch.base import Accelerator, Global, Rtc
@@ -227,3 +227,68 @@ def test_shares_of_a_process_need_shared_memory():
         True,
     )
     assert plan_web("share = [{ socket = 's', tag = 't' }]").shares[0].program is None
+
+
+def test_the_hosts_cpu_under_tcg_is_told():
+    """Where KVM is not there, `host` becomes the most that TCG has."""
+    plan = plan_text(WEB + "cpu.model = 'host'", kvm=NO_KVM)
+    assert any('"max"' in note.message for note in plan.notes)
+
+
+@pytest.mark.parametrize(
+    ("lines", "key"),
+    [
+        ("memory = '2TiB'", "size"),
+        ("memory = { size = '1GiB', max = '2TiB' }", "max"),
+        ("memory = '100TiB'\ncpu.properties = { phys-bits = 46 }", "size"),
+        ("memory = '100TiB'\ncpu.properties = { host-phys-bits = true }", "size"),
+        ("memory = '100TiB'\ncpu.properties = { phys-bits = 48 }", None),
+        ("memory = '2TiB'\ncpu.properties = { host-phys-bits = true }", None),
+    ],
+)
+def test_memory_that_no_address_reaches_is_refused(lines, key):
+    """As far as the vCPUs' addresses go, 40 bits unless they are given more."""
+    room = Room(ram=8 << 40, address_bits=46)
+    if key is None:
+        assert plan_web(f"accel = 'tcg'\n{lines}", room=room)
+    else:
+        assert list(refuse(f"accel = 'tcg'\n{lines}", room=room)) == [f"vm.web.memory.{key}"]
+
+
+def test_more_memory_than_the_host_has_is_told():
+    """It may never use it all; RAM and swap count."""
+    room = Room(ram=1 << 30, swap=1 << 30)
+    assert plan_text(WEB + "memory = '2GiB'", room=room).notes == ()
+    (note,) = plan_text(WEB + "memory = '3GiB'", room=room).notes
+    assert "has 3GiB of memory, the host 1.0 GiB and 1.0 GiB of swap" in note.message
+
+
+def test_devices_and_directories_that_are_not_there_are_named():
+    """Each with a way out."""
+    gone = File(error="/x: No such file or directory")
+    lines = """
+    tpm = { device = "/dev/tpm9" }
+    serial = [{ backend = { type = "file", path = "/gone/log" } }]
+    rng = [{ source = "/dev/hwrng" }]
+    """
+    files = {
+        Path("/golden/k"): File(),
+        **dict.fromkeys(map(Path, ("/dev/tpm9", "/gone", "/dev/hwrng")), gone),
+    }
+    problems = refuse(lines, files=files)
+    assert {path: problem.hint for path, problem in problems.items()} == {
+        "vm.web.tpm.device": 'ls /dev/tpm* shows the host\'s; tpm = "2.0" emulates one',
+        "vm.web.rng[0].source": "without source = … it is /dev/urandom;"
+        ' backend = "rng-builtin" needs no device',
+        "vm.web.serial[0].backend.path": "mkdir -p /gone",
+    }
+
+
+def test_a_usb_device_that_is_optional_may_come_later():
+    """QEMU takes it when it is plugged in; by its ids, or where it is plugged in."""
+    assert plan_web("hostdev = [{ type = 'usb', host = '9.9', optional = true }]")
+    assert plan_web("hostdev = [{ type = 'usb', vendor = 0x46d, product = 0x825 }]")
+    hint = refuse("hostdev = [{ type = 'usb', host = '9.9' }]", host_usb=())[
+        "vm.web.hostdev[0]"
+    ].hint
+    assert "no USB device at all" in hint
