@@ -18,8 +18,9 @@ def find_chardev_problems(vm: MachineSpec, path: str, chardev: ChardevSpec) -> I
     kind = chardev.type
     if kind in _PATHS and chardev.path is None:
         yield Problem(f"{path}.path", "is missing", f"a {kind.value} has a path")
-    if kind in _PORTS and chardev.port is None:
-        yield Problem(f"{path}.port", "is missing", "port = …")
+    yield from _ports(path, chardev)
+    if chardev.tls and kind is not ChardevType.TCP:
+        yield Problem(f"{path}.tls", f"a {kind.value} has none", 'type = "tcp"')
     if kind is ChardevType.SOCKET and chardev.path is None and not chardev.server:
         yield Problem(f"{path}.path", "is missing", "the socket to connect to")
     if kind is ChardevType.SOCKET and len(str(chardev.path or "").encode()) > _MAX_SOCKET_PATH:
@@ -36,3 +37,12 @@ def find_chardev_problems(vm: MachineSpec, path: str, chardev: ChardevSpec) -> I
         yield Problem(f"{path}.reconnect", "is for clients", "server = false")
     if chardev.log_append is not None and chardev.log is None:
         yield Problem(f"{path}.log_append", "goes with a log", "give log = …, too")
+
+
+def _ports(path: str, chardev: ChardevSpec) -> Iterator[Problem]:
+    if chardev.type in _PORTS and chardev.port is None:
+        yield Problem(f"{path}.port", "is missing", "port = …")
+    for key in ("port", "local_port"):
+        port = getattr(chardev, key)
+        if port is not None and not 0 <= port < 1 << 16:
+            yield Problem(f"{path}.{key}", f"{port} is no port", "1 to 65535")

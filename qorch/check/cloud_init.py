@@ -22,6 +22,23 @@ def find_cloud_init_problems(cloud_init: CloudInitSpec) -> Iterator[Problem]:
         yield Problem(
             ".cloud_init.meta_data", "is given whole, and so is not hostname", "keep one of them"
         )
+    yield from _users(cloud_init)
+    yield from _files(cloud_init)
+
+
+def _users(cloud_init: CloudInitSpec) -> Iterator[Problem]:
+    for index, user in enumerate(cloud_init.users):
+        path = f".cloud_init.user[{index}]"
+        if not re.fullmatch(r"[a-z_][a-z0-9_-]{0,31}", user.name):
+            hint = "a small letter first, then letters, digits, '-' and '_'"
+            yield Problem(f"{path}.name", f"{user.name!r} is no name of a user", hint)
+        for number, key in enumerate(user.ssh_keys):
+            if not re.match(r"\S+-\S+ AAAA\S+|.* \S+-\S+ AAAA", key):
+                hint = "a line of a .pub file; ssh_key_files = … reads them"
+                yield Problem(f"{path}.ssh_keys[{number}]", "is no public key", hint)
+
+
+def _files(cloud_init: CloudInitSpec) -> Iterator[Problem]:
     for index, item in enumerate(cloud_init.write_files):
         path = f".cloud_init.write_file[{index}]"
         if (item.content is None) == (item.source is None):

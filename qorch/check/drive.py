@@ -5,8 +5,19 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+import attrs
+
 from qorch.errors import Problem
-from qorch.spec import Aio, Cache, DiskBus, DiskDevice, DiskSpec, MachineSpec, VirtioSpec
+from qorch.spec import (
+    Aio,
+    Cache,
+    DiskBus,
+    DiskDevice,
+    DiskSpec,
+    MachineSpec,
+    ThrottleSpec,
+    VirtioSpec,
+)
 from qorch.url import parse_url
 from qorch_storage.plan import ImageFormat, find_format
 
@@ -28,6 +39,7 @@ _DEVICES = {
     DiskDevice.CDROM: (DiskBus.SCSI, DiskBus.USB, *_ATA),
     DiskDevice.LUN: (DiskBus.SCSI,),
 }
+_MAX_QUEUE = 1024  # VIRTIO_QUEUE_MAX, VIRTQUEUE_MAX_SIZE
 _LARGEST_BLOCK = 2 << 20
 
 
@@ -48,6 +60,7 @@ def find_drive_problems(vm: MachineSpec, disk: DiskSpec) -> Iterator[Problem]:
     yield from _serial(disk, bus)
     yield from _image(disk)
     yield from _blocks(disk)
+    yield from _numbers(disk)
     if disk.iothread is not None and disk.iothread not in {item.id for item in vm.iothreads}:
         yield unknown_iothread(".iothread", disk.iothread, vm)
 
@@ -124,8 +137,40 @@ def _blocks(disk: DiskSpec) -> Iterator[Problem]:
         )
     throttle = disk.throttle
     if throttle is not None:
+        yield from _limits(throttle)
         for kind in ("bps", "iops"):
             parts = [getattr(throttle, f"{kind}_{way}") for way in ("read", "write")]
             if getattr(throttle, f"{kind}_total") and any(parts):
                 hint = "give the total, or one for each direction"
                 yield Problem(f".throttle.{kind}_total", "is given with those of directions", hint)
+
+
+def _numbers(disk: DiskSpec) -> Iterator[Problem]:
+    for key in ("queues", "queue_size"):
+        number = getattr(disk, key)
+        if number is not None and not 0 < number <= _MAX_QUEUE:
+            yield Problem(f".{key}", f"{number} is not 1 to {_MAX_QUEUE}", "leave it out")
+    if disk.queue_size is not None and disk.queue_size & (disk.queue_size - 1):
+        yield Problem(".queue_size", f"{disk.queue_size} is no power of two", "such as 256")
+    if disk.rotation_rate is not None and not 0 <= disk.rotation_rate < 1 << 16:
+        hint = "turns a minute, such as 7200; 1 is an SSD"
+        yield Problem(".rotation_rate", f"{disk.rotation_rate} is not 0 to 65535", hint)
+
+
+def _limits(throttle: ThrottleSpec) -> Iterator[Problem]:
+    """What a burst is on top of (throttle_is_valid in util/throttle.c)."""
+    for field in attrs.fields(ThrottleSpec):
+        value = getattr(throttle, field.name)
+        if isinstance(value, int) and value < 0:
+            yield Problem(f".throttle.{field.name}", f"{value} is less than 0", "0 is no limit")
+    for kind in ("bps", "iops"):
+        for way in ("total", "read", "write"):
+            name = f"{kind}_{way}"
+            limit, burst = getattr(throttle, name) or 0, getattr(throttle, f"{name}_max") or 0
+            if burst and burst < max(limit, 1):
+                yield Problem(f".throttle.{name}_max", f"is less than {name}, {limit}", "more")
+            elif burst and not limit:
+                yield Problem(f".throttle.{name}_max", f"goes with {name}", f"{name} = …")
+            if (getattr(throttle, f"{name}_max_length") or 0) > 1 and not burst:
+                path = f".throttle.{name}_max_length"
+                yield Problem(path, f"goes with {name}_max", f"{name}_max = …")

@@ -18,6 +18,7 @@ from qorch.spec import (
 from qorch.units import CpuSet, Size
 
 _MIB = 1 << 20
+_MEM_BLOCK = 2 << 20  # virtio-mem's, as large as a transparent huge page (hw/virtio/virtio-mem.c)
 _NEAR, _FAR = 10, 254  # ACPI's SLIT; 255 is out of reach
 _DIMMS = (MemoryDeviceModel.PC_DIMM, MemoryDeviceModel.NVDIMM)
 
@@ -100,6 +101,10 @@ def _device(path: str, device: MemoryDeviceSpec, vm: MachineSpec) -> Iterator[Pr
     ):
         if getattr(device, key) is not None and not has:
             yield Problem(f"{path}.{key}", f"a {device.model.value} has none", "leave it out")
+    block = device.block_size or _MEM_BLOCK
+    if virtio_mem and device.size % block:
+        hint = f"multiples of {Size(block)}, its block_size"
+        yield Problem(f"{path}.size", f"{device.size} is no whole number of blocks", hint)
     if device.requested is not None and device.requested > device.size:
         yield Problem(
             f"{path}.requested",
@@ -123,14 +128,12 @@ def _cells(vm: MachineSpec) -> Iterator[Problem]:
     total = vm.cpu.max or vm.cpu.count
     for index, cell in enumerate(vm.numa):
         path = f".numa[{index}]"
-        for cpu in sorted(cell.cpus or ()):
-            if cpu >= total:
-                yield Problem(
-                    f"{path}.cpus",
-                    f"there is no vCPU {cpu}: the machine has {total}",
-                    "they count from 0",
-                )
-            elif owner.setdefault(cpu, index) != index:
+        cpus = cell.cpus or CpuSet()
+        if above := CpuSet(cpu for cpu in cpus if cpu >= total):
+            message = f"there is no vCPU {above}: the machine has {total}"
+            yield Problem(f"{path}.cpus", message, "they count from 0")
+        for cpu in sorted(cpus - above):
+            if owner.setdefault(cpu, index) != index:
                 yield Problem(
                     f"{path}.cpus",
                     f"vCPU {cpu} is in numa[{owner[cpu]}] already",

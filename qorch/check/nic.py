@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from ipaddress import IPv4Network
 
 from qorch.check.chardev import find_chardev_problems
 from qorch.errors import Problem
 from qorch.spec import (
+    ChardevType,
     MachineSpec,
     NicModel,
     NicSpec,
@@ -23,6 +25,7 @@ _NETWORK_KEYS = (
     *("ip", "ip6", "vlan", "native_vlan", "rate_in", "rate_out", "antispoof", "isolated"),
 )
 _TAP = re.compile(r"[^\s/:]{1,15}")  # IFNAMSIZ less its NUL (net/core/dev.c, dev_valid_name)
+_USER_NET = IPv4Network("10.0.2.0/24")  # QEMU's own choice
 _QUEUE_SIZES = (256, 512, 1024)  # hw/net/virtio-net.c
 _MAX_QUEUES = 256  # MAX_TAP_QUEUES
 
@@ -60,12 +63,23 @@ def _back_end(vm: MachineSpec, nic: NicSpec, given: list[str]) -> Iterator[Probl
         yield from _socket(nic.socket)
     if nic.user is not None and nic.user.passt:
         yield Problem(".user.passt", "passt is not run by qorch yet", "leave it out: libslirp")
-    if nic.vhost_user is not None:
+    if nic.tx not in (None, "timer", "bh"):
+        yield Problem(".tx", f"{nic.tx!r} is neither timer nor bh", '"bh" sends at once')
+    if nic.vhost_user is not None and nic.vhost_user.backend.type is not ChardevType.SOCKET:
+        hint = "backend = { path = … }, the switch's socket"
+        yield Problem(".vhost_user.backend", "is no Unix socket", hint)
+    elif nic.vhost_user is not None:
         yield from find_chardev_problems(vm, ".vhost_user.backend", nic.vhost_user.backend)
 
 
 def _user(user: UserNetSpec) -> Iterator[Problem]:
     """Each port of the host leads to one guest's port."""
+    net = user.net or _USER_NET
+    places = {"host": user.host, "dhcp_start": user.dhcp_start, "dns": user.dns}
+    places |= {f"forward[{n}].guest": item.guest for n, item in enumerate(user.forwards)}
+    for key, address in places.items():
+        if address is not None and address not in net:
+            yield Problem(f".user.{key}", f"{address} is no address of {net}", "choose one within")
     seen: dict[object, int] = {}
     for index, forward in enumerate(user.forwards):
         path = f".user.forward[{index}]"

@@ -19,6 +19,7 @@ from qorch.spec import (
 _SEVERAL_HEADS = (VideoModel.QXL, VideoModel.VIRTIO)
 _ONLY_FIRST = (VideoModel.CIRRUS, VideoModel.VMWARE, VideoModel.RAMFB)
 _EVDEV = (InputModel.EVDEV, InputModel.VIRTIO_INPUT_HOST)
+_MAX_HEADS = 16  # VIRTIO_GPU_MAX_SCANOUTS
 _FIRST_VNC_PORT = 5900
 _VNC_SHARES = ("allow-exclusive", "force-shared", "ignore")
 _SPICE_OPTIONS = (  # qemu_spice_opts in ui/spice-core.c
@@ -64,6 +65,12 @@ def _videos(vm: MachineSpec) -> Iterator[Problem]:
             )
         if video.heads is not None and video.heads > 1 and video.model not in _SEVERAL_HEADS:
             yield Problem(f"{path}.heads", f"{model} has one screen", 'model = "virtio"')
+        if video.heads is not None and not 1 <= video.heads <= _MAX_HEADS:
+            yield Problem(f"{path}.heads", f"{video.heads} is not 1 to {_MAX_HEADS}", "heads = 1")
+        for key in ("xres", "yres"):
+            pixels = getattr(video, key)
+            if pixels is not None and not 0 < pixels < 1 << 16:
+                yield Problem(f"{path}.{key}", f"{pixels} is no number of pixels", "such as 1024")
         if video.gl and video.model is not VideoModel.VIRTIO:
             yield Problem(f"{path}.gl", f"{model} has no 3D", 'model = "virtio"')
 

@@ -10,6 +10,7 @@ from qorch.spec import MachineSpec, ShareSpec, ShareType
 
 _MAX_9P_TAG = 31  # hw/9pfs/9p.h, MAX_TAG_LEN less its NUL
 _MAX_VIRTIOFS_TAG = 36  # virtio 1.2, 5.11.4
+_MAX_QUEUE = 1024  # VIRTQUEUE_MAX_SIZE
 _VIRTIOFS_KEYS = ("cache", "xattr", "queue_size", "socket", "binary", "bootindex")
 _9P_KEYS = ("security_model", "fmode", "dmode", "multidevs", "writeout")
 
@@ -47,8 +48,16 @@ def _share(share: ShareSpec) -> Iterator[Problem]:
         mode = getattr(share, key)
         if mode is not None and not re.fullmatch("0?[0-7]{1,4}", mode):
             yield Problem(f".{key}", f"{mode!r} is no mode", 'octal, such as "0644"')
+    yield from _words(share)
+
+
+def _words(share: ShareSpec) -> Iterator[Problem]:
     if share.cache not in (None, "auto", "always", "never", "none"):
         yield Problem(".cache", f"{share.cache!r} is none of auto, always, never", '"auto" will do')
+    size = share.queue_size
+    if size is not None and (not 2 <= size <= _MAX_QUEUE or size & (size - 1)):
+        hint = f"a power of two up to {_MAX_QUEUE}"
+        yield Problem(".queue_size", f"{size} is no size of a queue", hint)
     if share.multidevs not in (None, "remap", "forbid", "warn"):
         yield Problem(
             ".multidevs",

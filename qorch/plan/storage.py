@@ -60,7 +60,9 @@ class Storage:
         if disk.volume is not None:
             volume = self.volumes.get(disk.volume)
             if volume is None:
-                self._add(f"{path}.volume", f"there is no volume {disk.volume!r} in this file")
+                known = ", ".join(self.volumes) or f'[volume.{disk.volume}] size = "10GiB" makes it'
+                message = f"there is no volume {disk.volume!r} in this file"
+                self._add(f"{path}.volume", message, f"known: {known}" if self.volumes else known)
             return self._volume_chain(volume), volume
         wanted = VolumeSpec(
             pool=disk.pool,
