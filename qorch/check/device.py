@@ -36,7 +36,7 @@ _HOSTS = {
     HostdevType.PCI: 'host = "0000:BB:DD.F"; lspci -D lists them',
     HostdevType.MDEV: "host = its UUID; ls /sys/bus/mdev/devices lists them",
     HostdevType.SCSI: 'host = "/dev/sgN"; lsscsi -g lists them',
-    HostdevType.USB: 'host = "BUS.DEVICE"; lsusb lists them',
+    HostdevType.VHOST_SCSI: 'host = its WWN, "naa.…"; targetcli ls /vhost lists them',
 }
 
 
@@ -154,7 +154,9 @@ def _pstore(vm: MachineSpec) -> Iterator[Problem]:
     if vm.machine.family is MachineFamily.MICROVM:
         yield Problem(".pstore", "a microvm has no place for it", 'machine = "q35"')
     if vm.pstore.size < _ERST_RECORD or vm.pstore.size % _ERST_RECORD:
-        yield Problem(".pstore.size", f"{vm.pstore.size} is not a whole number of 8KiB records", "64KiB")
+        yield Problem(
+            ".pstore.size", f"{vm.pstore.size} is not a whole number of 8KiB records", "64KiB"
+        )
 
 
 def _cards(vm: MachineSpec) -> Iterator[Problem]:
@@ -186,16 +188,7 @@ def _cards(vm: MachineSpec) -> Iterator[Problem]:
 def _hostdev(dev: HostdevSpec) -> Iterator[Problem]:
     host = dev.host or ""
     if dev.type is HostdevType.USB:
-        pair = (dev.vendor is not None, dev.product is not None)
-        if dev.host is None and not all(pair):
-            hint = 'host = "BUS.DEVICE", or vendor = … and product = …'
-            yield Problem("", "does not say which USB device", hint)
-        for key in ("vendor", "product"):
-            number = getattr(dev, key)
-            if number is not None and not 0 <= number < 1 << 16:
-                yield Problem(f".{key}", f"{number:#x} is not 0 to 0xffff", "lsusb lists them")
-        if dev.host is not None and not re.fullmatch(r"\d+\.\d+", host):
-            yield Problem(".host", f"{host!r} is not BUS.DEVICE", "lsusb lists them")
+        yield from _usb(dev)
         return
     if dev.url is not None:
         if dev.type is not HostdevType.SCSI or not dev.url.startswith("iscsi"):
@@ -207,6 +200,19 @@ def _hostdev(dev: HostdevSpec) -> Iterator[Problem]:
         yield Problem(".host", f"{host!r} is no PCI address", "lspci -D lists them")
     elif dev.type is HostdevType.MDEV and not _is_uuid(host):
         yield Problem(".host", f"{host!r} is no UUID", "ls /sys/bus/mdev/devices lists them")
+
+
+def _usb(dev: HostdevSpec) -> Iterator[Problem]:
+    pair = (dev.vendor is not None, dev.product is not None)
+    if dev.host is None and not all(pair):
+        hint = 'host = "BUS.DEVICE", or vendor = … and product = …'
+        yield Problem("", "does not say which USB device", hint)
+    for key in ("vendor", "product"):
+        number = getattr(dev, key)
+        if number is not None and not 0 <= number < 1 << 16:
+            yield Problem(f".{key}", f"{number:#x} is not 0 to 0xffff", "lsusb lists them")
+    if dev.host is not None and not re.fullmatch(r"\d+\.\d+", dev.host):
+        yield Problem(".host", f"{dev.host!r} is not BUS.DEVICE", "lsusb lists them")
 
 
 def _is_uuid(text: str) -> bool:

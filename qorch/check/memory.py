@@ -143,7 +143,9 @@ def _cells(vm: MachineSpec) -> Iterator[Problem]:
         yield from _backend(f"{path}.backend", backend, cell.memory or Size(0))
         yield from _distances(path, index, cell.distances, len(vm.numa))
         if cell.initiator is not None and not 0 <= cell.initiator < len(vm.numa):
-            yield Problem(f"{path}.initiator", f"there is no NUMA cell {cell.initiator}")
+            yield Problem(
+                f"{path}.initiator", f"there is no NUMA cell {cell.initiator}", "they count from 0"
+            )
     if missing := CpuSet(range(total)) - owner.keys():
         yield Problem(
             ".numa", f"vCPUs {CpuSet(missing)} are in no cell", "name each vCPU in one cell's cpus"
