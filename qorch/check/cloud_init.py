@@ -33,7 +33,7 @@ def _users(cloud_init: CloudInitSpec) -> Iterator[Problem]:
             hint = "a small letter first, then letters, digits, '-' and '_'"
             yield Problem(f"{path}.name", f"{user.name!r} is no name of a user", hint)
         for number, key in enumerate(user.ssh_keys):
-            if not re.match(r"\S+-\S+ AAAA\S+|.* \S+-\S+ AAAA", key):
+            if not re.match(r"(.* )?\S+ AAAA", key):
                 hint = "a line of a .pub file; ssh_key_files = … reads them"
                 yield Problem(f"{path}.ssh_keys[{number}]", "is no public key", hint)
 

@@ -217,3 +217,21 @@ def test_a_disk_on_ide(qorch_host: Host, bios_disk: Path, tmp_path: Path) -> Non
     model = "cirrus"
     """)
     qorch_host.machine("web").wait_console(r"^GUEST-UP")
+
+
+def test_uefi_of_files_that_are_named(qorch_host: Host, tmp_path: Path) -> None:
+    """Code and the template of the variables, whatever QEMU's descriptors say."""
+    code, template = tmp_path / "code.fd", tmp_path / "template.fd"
+    shutil.copy("/usr/share/OVMF/OVMF_CODE_4M.fd", code)
+    shutil.copy("/usr/share/OVMF/OVMF_VARS_4M.fd", template)
+    qorch_host.up(
+        f"""
+    [vm.web]
+    accel = "tcg"
+    memory = "128MiB"
+    firmware = {{ type = "uefi", code = "{code}", vars_template = "{template}" }}
+    boot = {{ auto = false }}
+    """,
+        wait=None,
+    )
+    qorch_host.machine("web").wait_console("BdsDxe: starting")
