@@ -9,6 +9,7 @@ import pytest
 import trio
 
 from qorch.agent import Agent, open_agent
+from qorch.block_client import BlockClient
 from qorch.errors import AgentError
 from qorch.testing import Host
 
@@ -44,6 +45,7 @@ cat /mnt/from-host
 echo from the guest >/mnt/from-guest
 umount /mnt
 """
+AFTER = "echo thawed >/root/after && sync -f /root/after && cat /root/after"
 SECOND = f"""
 mountpoint -q /sys/firmware/efi/efivars || mount -t efivarfs efivarfs /sys/firmware/efi/efivars
 tail -c 4 {VARIABLE}
@@ -82,7 +84,7 @@ def ask(host: Host, script: str) -> str:
 
 
 def test_debian_on_uefi(qorch_host: Host, debian: Path, tmp_path: Path) -> None:
-    """Secure Boot is on, a variable survives a restart, TPM and share work, the agent answers."""
+    """Secure Boot, TPM and share work, a variable survives; the agent freezes for a snapshot."""
     (tmp_path / "from-host").write_text("from the host\n")
     qorch_host.up(DOCUMENT.format(debian=debian, share=tmp_path), wait=None)
     lines = ask(qorch_host, FIRST).splitlines()
@@ -91,6 +93,12 @@ def test_debian_on_uefi(qorch_host: Host, debian: Path, tmp_path: Path) -> None:
     assert "secure    1" in lines
     assert "from the host" in lines
     assert (tmp_path / "from-guest").read_text() == "from the guest\n"
+    block = BlockClient(qorch_host.client)
+    block.create_snapshot("web", "s1", freeze=True, report=lambda _: None)
+    (row,) = block.find_snapshots("web")
+    assert row["frozen"]
+    assert set(row["disks"]) == {"disk0", "firmware-vars"}
+    assert ask(qorch_host, AFTER).strip() == "thawed"
     qorch_host.client.stop_machine("web", report=lambda _: None, grace=600)
     qorch_host.client.start_machine("web", report=lambda _: None)
     assert ask(qorch_host, SECOND).startswith("kept")
