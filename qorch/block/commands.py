@@ -146,6 +146,11 @@ def resize(node: str, size: int) -> Command:
     return _make("block_resize", node_name=node, size=size)
 
 
+def flush(node: str) -> Command:
+    """Write what QEMU holds back of a node; QMP has no command for it, but people's monitor has."""
+    return Command("human-monitor-command", {"command-line": f"qemu-io {node} flush"})
+
+
 def complete_job(job: str) -> Command:
     """Let a job that is ready come to its end."""
     return _make("job-complete", id=job)

@@ -52,14 +52,16 @@ class Node:
 class Disk:
     """What one device of the guest has in it: its images from the top down, if any.
 
-    `qdev` is what QEMU calls the device that holds the block back end, which may be a child of the
+    `node` is the one on top, maybe a filter; `tray_open` is None for a drive without a tray. `qdev`
+    is what QEMU calls the device that holds the block back end, which may be a child of the
     one that was plugged in (virtio-blk, usb-storage); commands on the back end take that alone.
     """
 
     id: str
     qdev: str
     chain: tuple[Path, ...]
-    tray_open: bool = False
+    node: str | None = None
+    tray_open: bool | None = None
 
     @property
     def top(self) -> Path | None:
@@ -100,6 +102,15 @@ class Graph:
         """The node of that image."""
         path = self.top(disk)
         return self.nodes.get(path) if path is not None else None
+
+    def find_unused(self, disk: str) -> list[Path]:
+        """The images that were opened for a disk and that it does not build on now."""
+        chain = self.find(disk).chain
+        return [
+            path
+            for path, node in self.nodes.items()
+            if path not in chain and f"{node.name}-".startswith(f"{disk}-")
+        ]
 
     def free_name(self, disk: str) -> str:
         """A node name that is not taken, and whose protocol node's is not."""
@@ -144,7 +155,8 @@ def _read_disk(block: Any) -> Disk | None:
         id=id_,
         qdev=qdev,
         chain=tuple(_walk(image)),
-        tray_open=block.get("tray_open", False),
+        node=block.get("inserted", {}).get("node-name"),
+        tray_open=block.get("tray_open"),
     )
 
 

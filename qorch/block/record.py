@@ -195,6 +195,16 @@ class DiskChange:
 
 
 @attrs.frozen(kw_only=True)
+class Medium:
+    """What a drive is to have in it, if anything, and the nodes before and after, by name."""
+
+    disk: str
+    image: Backing | None
+    old: str | None
+    new: str | None
+
+
+@attrs.frozen(kw_only=True)
 class Journal:
     """An operation that was begun. `made` is removed if it is undone, `drop` when it is done.
 
@@ -214,6 +224,7 @@ class Journal:
     backup: BackupPlan | None = None
     socket: Path | None = None
     bitmaps: tuple[str, ...] = ()
+    medium: Medium | None = None
 
     @property
     def memory(self) -> Path | None:
@@ -252,7 +263,7 @@ class Verdict(enum.Enum):
 
 def judge(journal: Journal, *, running: bool, tops: Mapping[str, Path], jobs: bool) -> Verdict:
     """Decide, by the images that QEMU has on top if it runs, and whether its jobs are there."""
-    if journal.verb in {Verb.MERGE, Verb.FLATTEN}:  # what was begun cannot be taken back
+    if journal.verb in {Verb.MERGE, Verb.FLATTEN, Verb.MEDIUM}:  # never taken back
         return Verdict.GO_ON
     if journal.verb is Verb.SERVE:  # nobody is there to serve to
         return Verdict.UNDO

@@ -13,6 +13,7 @@ from qorch.plan.controllers import ControllerPlan
 from qorch.plan.disks import choose_cache
 from qorch.plan.hostdevs import HostdevPlan, SmartcardPlan, UsbRedirPlan
 from qorch.plan.images import keep_disk, keep_images, keep_variables
+from qorch.plan.live import find_group_name, find_live_changes, takes_media
 from qorch.plan.machine import plan_machine
 from qorch.plan.networks import is_up, plan_networks, same_network
 from qorch.plan.nics import Addresses
@@ -65,6 +66,8 @@ __all__ = [
     "VncPlan",
     "add_leases",
     "choose_cache",
+    "find_group_name",
+    "find_live_changes",
     "is_up",
     "keep_disk",
     "keep_images",
@@ -73,6 +76,7 @@ __all__ = [
     "make_plan",
     "make_removals",
     "same_network",
+    "takes_media",
 ]
 
 QEMU = "qemu-system-x86_64"

@@ -181,7 +181,8 @@ class Supervisor:
     ) -> None:
         """Make what a document describes be there and run; change only what differs.
 
-        A running machine whose description changed goes on as it is unless `restart`. With `wait`,
+        Media and limits of a running machine are changed; if more of it has, it goes on as it is
+        unless `restart`. With `wait`,
         its guests must be ready within so many seconds. If a step fails, what this call made is
         undone. Raises InputError, MachineError, NetError, StorageError.
         """
@@ -192,6 +193,7 @@ class Supervisor:
                     report(Progress(note.kind, note.name, message=note.message))
                 changes = make_changes(plan, facts, self._defined, self._machines.plans)
                 stale = {Name(c.name) for c in changes if c.kind == "vm" and c.action == "restart"}
+                live = {Name(c.name) for c in changes if c.kind == "vm" and c.action == "change"}
                 self.storage.define(spec, plan, undo)
                 await self._define(spec, plan, undo)
                 await self._networks.bring_up(plan.networks, report, undo)
@@ -202,11 +204,21 @@ class Supervisor:
                 else:
                     message = "runs on as it is; the changes take effect when it is restarted"
                     report(Progress("vm", name, message=message))
+            for name in sorted(live):
+                await self._adapt(name, plan.machines[name], report, undo)
             await self._start_all(plan.machines, report, undo)
             self._machines.tell_lost_helpers(plan.machines, report)
             undo.pop_all()
         if wait is not None:
             await self._machines.wait_ready(plan.machines, wait, report)
+
+    async def _adapt(
+        self, name: Name, wanted: MachinePlan, report: Report, undo: AsyncExitStack
+    ) -> None:
+        """Change what can be changed while a machine runs."""
+        if (machine := self._machines.get(name)) is not None:
+            undo.push_async_callback(shielded, self.block.adapt, name, machine.plan, report)
+            await self.block.adapt(name, wanted, report)
 
     async def _define(self, spec: Spec, plan: Plan, undo: AsyncExitStack) -> None:
         """Store definitions; undone, they are as they were."""
@@ -240,6 +252,7 @@ class Supervisor:
         """Start what does not run, all at once; the first error ends it."""
 
         async def start(name: Name) -> None:
+            await self.block.settle(name, report)
             if await self._machines.start(name, report):
                 undo.push_async_callback(shielded, self._machines.stop, name, 0.0)
 
@@ -286,6 +299,7 @@ class Supervisor:
                 nics = self._definitions[known].plan.nics
                 networks = {nic.network for nic in nics if nic.network}
                 await self._networks.bring_up(sorted(networks), report, undo)
+            await self.block.settle(known, report)
             await self._machines.start(known, report)
             undo.pop_all()
         if wait is not None:

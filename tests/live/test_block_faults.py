@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
-import signal
+import shutil
 import socket
-import sys
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
+from lives import Lives, Work, die_at_each_step, open_lives
 from writer import (
     check_images,
     make_document,
@@ -26,17 +29,18 @@ from qorch.testing import Host
 
 pytestmark = [pytest.mark.live, pytest.mark.slow]
 
-POOL = """
+WHO = ("supervisor", "both", "qemu")
+MORE = """
+    [[vm.web.disk]]
+    device = "cdrom"
+    bus = "scsi"
+
     [pool.other]
     path = "{path}"
 """
 
 
-def ignore(_line: object) -> None:
-    """Take no notice of progress."""
-
-
-def ask_qemu(host: Host, command: str, **arguments: Any) -> Any:
+def ask_qemu(host: Host, command: str) -> Any:
     """One command on the monitor that is left free for people."""
     with socket.socket(socket.AF_UNIX) as sock:
         os.chdir(host.state.machine_run("web"))  # a path of any length
@@ -44,156 +48,177 @@ def ask_qemu(host: Host, command: str, **arguments: Any) -> Any:
         os.chdir("/")
         lines = sock.makefile("rw")
         lines.readline()
-        for name, values in (("qmp_capabilities", {}), (command, arguments)):
-            lines.write(json.dumps({"execute": name, "arguments": values}) + "\n")
+        for name in ("qmp_capabilities", command):
+            lines.write(json.dumps({"execute": name}) + "\n")
             lines.flush()
             while "return" not in (answer := json.loads(lines.readline())):
                 assert "error" not in answer, answer
     return answer["return"]
 
 
-def settle(host: Host) -> None:
-    """Wait until the next supervisor has ended what the one before it began."""
-    client = host.client
-    journal = host.state.data / "images" / "web.journal"
-    client.find_machines()
-    while journal.exists():
-        BlockClient(client).find_jobs()
+@attrs.define(eq=False)
+class Faults:
+    """A machine that has written `newest` records, and supervisors that die."""
+
+    host: Host
+    lives: Lives
+    newest: int
+    scratch: Path
+    given_up: set[str] = attrs.field(factory=set)
+    _checked: set[tuple[Path, int]] = attrs.field(factory=set)
+
+    def do(self, method: str, *words: str, **options: Any) -> None:
+        """Work on disks in which nobody dies."""
+        heard = self.lives.ask("work", method=method, words=words, options=options, seen=[])
+        assert heard["answer"] is None, heard
+
+    def names(self) -> list[str]:
+        """The snapshots that there are."""
+        return [row["name"] for row in self.lives.look()["snapshots"]]
+
+    def check(self) -> None:
+        """All that was written is there, images are sound, and nobody has others than are known."""
+        assert not (self.host.state.data / "images" / "web.journal").exists()  # ended, or undone
+        shown = self.lives.look()
+        disks = [disk for disk in shown["disks"] if disk["path"]]
+        if shown["state"] == "running":
+            assert self.lives.ask("verify")["answer"] == [[self.newest, 0]] * 2
+        else:
+            for disk in disks[:2]:
+                image = Path(disk["path"])
+                assert read_records(image, disk["format"], self.scratch) == self.newest
+            if shown["pid"] is None:
+                self.lives.ask("start")
+        chains = {path for disk in disks for path in (disk["path"], *disk["backing"])}
+        self._check_files(chains, shown["snapshots"])
+        self._check_qemu(chains, disks)
+
+    def _check_files(self, known: set[str], snapshots: list[Any]) -> None:
+        pools = (self.host.state.default_pool, self.host.directory / "other")
+        known = known.union(*(row["disks"].values() for row in snapshots), self.given_up)
+        files = {path for pool in pools if pool.is_dir() for path in pool.iterdir()}
+        assert {str(path) for path in files} <= known
+        assert all(Path(path).exists() for path in known)
+        for path in files:
+            if (
+                path.suffix == ".qcow2"
+                and (of := (path, path.stat().st_mtime_ns)) not in self._checked
+            ):
+                check_images(path)
+                self._checked.add(of)
+
+    def _check_qemu(self, chains: set[str], disks: list[Any]) -> None:
+        blocks = ask_qemu(self.host, "query-block")
+        for disk in disks:
+            (top,) = (block for block in blocks if f"{disk['id']}-dev" in block["qdev"])
+            assert Path(disk["path"]).name in json.dumps(top["inserted"]["file"])
+            assert not top.get("tray_open")
+        nodes = ask_qemu(self.host, "query-named-block-nodes")
+        images = {Path(node["file"]).name for node in nodes if node["drv"] == "file"}
+        assert images == {Path(path).name for path in chains}
+
+    def die(self, who: str, method: str, *words: str, least: int, **more: Any) -> None:
+        """Do it with a death at each of its steps, of which there are so many."""
+        work = Work(method=method, words=more.pop("words", lambda: [*words]), **more)
+        steps = die_at_each_step(self.lives, work, who, self.check)
+        assert len(steps) >= least, steps
 
 
-def check(host: Host, newest: int) -> None:
-    """The guest has all it wrote, images are sound, and nothing lies about that nobody knows."""
-    web = host.machine("web")
-    if web.show()["state"] != "running":
-        host.client.start_machine("web", report=ignore, wait=180)
-    assert set(verify(web).values()) == {newest}
-    shown = web.show()["disks"]
-    known = {path for disk in shown for path in (disk["path"], *disk["backing"])}
-    for row in BlockClient(host.client).find_snapshots("web"):
-        known |= set(row["disks"].values())
-    pools = (host.state.default_pool, host.directory / "other")
-    files = {str(path) for pool in pools if pool.is_dir() for path in pool.iterdir()}
-    assert files <= known
-    check_images(*(Path(path) for path in files if path.endswith("qcow2")))
-    for disk in shown:
-        nodes = ask_qemu(host, "query-block")
-        (top,) = [node for node in nodes if f"{disk['id']}-dev" in node["qdev"]]
-        assert Path(disk["path"]).name in json.dumps(top["inserted"]["file"])
-    nodes = ask_qemu(host, "query-named-block-nodes")
-    images = {Path(node["file"]).name for node in nodes if node["drv"] == "file"}
-    assert images == {
-        Path(path).name for disk in shown for path in (disk["path"], *disk["backing"])
-    }
-
-
-def kill_at(host: Host, number: int, method: str, *arguments: Any, qemu: bool) -> list[str]:
-    """Do something to disks in a supervisor that dies at a step; the steps it came to."""
-    pid = host.machine("web").show()["pid"]
-    host.kill_supervisor()
-    script = Path(__file__).with_name("embedded_block.py")
-    words = (script, host.directory, number, method, json.dumps(arguments))
-    done = host.run(sys.executable, *words, check=False)
-    assert done.returncode in {0, -signal.SIGKILL}, done.stderr
-    if qemu and done.returncode:
-        os.kill(pid, signal.SIGKILL)
-    settle(host)
-    return done.stdout.splitlines() if done.returncode else []
-
-
-def prepare(host: Host, bios: Path) -> int:
-    """A machine whose guest has written some records, all of them flushed; the newest one."""
-    text = make_document(bios) + POOL.format(path=host.directory / "other")
-    host.up(text)
+@contextmanager
+def open_faults(host: Host, bios: Path, scratch: Path) -> Iterator[Faults]:
+    """All of it is taken down, and the guest's data verified by itself once more, in the end."""
+    host.up(make_document(bios) + MORE.format(path=host.directory / "other"))
     web = host.machine("web")
     start_writing(web)
     newest = stop_writing(web)
     ask_qemu(host, "stop")  # flushes
     ask_qemu(host, "cont")
-    return newest
+    with open_lives(host, "web") as lives:
+        yield Faults(host, lives, newest, scratch)
+    host.client.start_machine("web", report=lambda _line: None)
+    BlockClient(host.client).resume_machine("web", report=lambda _line: None)
+    web.wait_console("^GUEST-UP")
+    assert set(verify(web).values()) == {newest}
 
 
-def at_each_step(do: Callable[[int], list[str]]) -> int:
-    """Do it with a death at the first step, at the second one, …, until it lives to its end."""
-    number = 1
-    while do(number):
-        number += 1
-    return number - 1
+@pytest.fixture
+def faults(qorch_host: Host, bios: Path, tmp_path: Path) -> Iterator[Faults]:
+    """A machine to work on."""
+    with open_faults(qorch_host, bios, tmp_path) as opened:
+        yield opened
 
 
-@pytest.mark.parametrize("qemu", [False, True], ids=["supervisor", "qemu too"])
-def test_snapshot(qorch_host: Host, bios: Path, qemu: bool) -> None:
-    """A snapshot is there as a whole, or not at all."""
-    newest = prepare(qorch_host, bios)
+def test_snapshots(faults: Faults) -> None:
+    """A snapshot is there as a whole, or not at all; a merge is done by whoever comes next."""
+    numbers = itertools.count()
 
-    def do(number: int) -> list[str]:
-        steps = kill_at(qorch_host, number, "create_snapshot", "web", f"s{number}", {}, qemu=qemu)
-        check(qorch_host, newest)
-        return steps
+    def make_one() -> None:
+        if not faults.names():
+            faults.do("create_snapshot", f"s{next(numbers)}")
 
-    assert at_each_step(do) >= 8
-
-
-@pytest.mark.parametrize("qemu", [False, True], ids=["supervisor", "qemu too"])
-def test_remove(qorch_host: Host, bios: Path, qemu: bool) -> None:
-    """A merge that was cut short is done by whoever comes next."""
-    newest = prepare(qorch_host, bios)
-    block = BlockClient(qorch_host.client)
-
-    def do(number: int) -> list[str]:
-        block.create_snapshot("web", f"s{number}", report=ignore)
-        steps = kill_at(qorch_host, number, "remove_snapshot", "web", f"s{number}", {}, qemu=qemu)
-        check(qorch_host, newest)
-        return steps
-
-    assert at_each_step(do) >= 8
+    for who in WHO:
+        create, remove = lambda: [f"s{next(numbers)}"], lambda: faults.names()[:1]
+        faults.die(who, "create_snapshot", words=create, least=7)
+        faults.die(who, "remove_snapshot", words=remove, prepare=make_one, least=9)
 
 
-@pytest.mark.parametrize("qemu", [False, True], ids=["supervisor", "qemu too"])
-def test_move(qorch_host: Host, bios: Path, qemu: bool) -> None:
+def test_move(faults: Faults) -> None:
     """A disk is in one pool or in the other, as a whole."""
-    newest = prepare(qorch_host, bios)
-    web = qorch_host.machine("web")
+    default = faults.host.state.default_pool
+    options: dict[str, str] = {}
 
-    def do(number: int) -> list[str]:
-        path = Path(web.show()["disks"][1]["path"])
-        pool = "other" if path.parent == qorch_host.state.default_pool else "default"
-        steps = kill_at(qorch_host, number, "move_disk", "web", "disk1", {"pool": pool}, qemu=qemu)
-        check(qorch_host, newest)
-        return steps
+    def choose() -> None:
+        path = Path(faults.lives.look()["disks"][1]["path"])
+        options["pool"] = "other" if path.parent == default else "default"
 
-    assert at_each_step(do) >= 8
+    for who in WHO:
+        faults.die(who, "move_disk", "disk1", options=options, prepare=choose, least=8)
 
 
-def test_revert(qorch_host: Host, bios: Path) -> None:
-    """Going back is done as a whole, or not at all."""
-    newest = prepare(qorch_host, bios)
-    block = BlockClient(qorch_host.client)
-    block.create_snapshot("web", "s1", report=ignore)
+def test_revert_and_flatten(faults: Faults) -> None:
+    """Going back is done as a whole or not at all; a flattened disk is so in the end."""
+    faults.do("create_snapshot", "s1")
 
-    def do(number: int) -> list[str]:
-        steps = kill_at(qorch_host, number, "revert_snapshot", "web", "s1", {}, qemu=False)
-        check(qorch_host, newest)
-        return steps
+    def go_back() -> None:
+        if len(faults.lives.look()["disks"][1]["backing"]) == 0:
+            faults.do("revert_snapshot", "s1")
+            faults.lives.ask("start")
 
-    assert at_each_step(do) >= 8
+    for who in WHO:
+        faults.die(who, "revert_snapshot", "s1", least=8)
+        faults.die(who, "flatten_disk", "disk1", prepare=go_back, least=3)
 
 
-@pytest.mark.parametrize("qemu", [False, True], ids=["supervisor", "qemu too"])
-def test_backup(qorch_host: Host, bios: Path, tmp_path: Path, qemu: bool) -> None:
-    """A backup is there as a whole, or not at all."""
-    newest = prepare(qorch_host, bios)
+def test_backup_and_restore(faults: Faults, tmp_path: Path) -> None:
+    """A backup is there as a whole, or not at all, and so is what comes back from it."""
     directory = tmp_path / "backups"
-    block = BlockClient(qorch_host.client)
+    options = {"directory": str(directory)}
 
-    def do(number: int) -> list[str]:
-        options = {"directory": str(directory)}
-        steps = kill_at(qorch_host, number, "create_backup", "web", options, qemu=qemu)
-        check(qorch_host, newest)
-        complete = [row["id"] for row in block.find_backups("web", str(directory))]
-        there = sorted(path.name for path in directory.iterdir()) if directory.is_dir() else []
-        assert there == complete
+    def empty() -> None:
+        names = {path.name for path in directory.iterdir()} if directory.is_dir() else set()
+        complete = {path.parent.name for path in directory.glob("*/backup.json")}
+        assert names == complete
         for id_ in complete:
-            assert read_records(directory / id_ / "disk1.qcow2", "qcow2", tmp_path) == newest
-        return steps
+            assert read_records(directory / id_ / "disk1.qcow2", "qcow2", tmp_path) == faults.newest
+            shutil.rmtree(directory / id_)
 
-    assert at_each_step(do) >= 6
+    for who in WHO:
+        faults.die(who, "create_backup", options=options, prepare=empty, least=5)
+    kill = lambda: faults.lives.ask("kill")  # noqa: E731
+    options["backup_id"] = "0001"
+    faults.given_up = {disk["path"] for disk in faults.lives.look()["disks"] if disk["path"]}
+    faults.die("supervisor", "restore_backup", options=options, prepare=kill, least=7)
+
+
+def test_medium(faults: Faults, tmp_path: Path) -> None:
+    """A drive has the one medium or the other in it, and is closed."""
+    options: dict[str, str] = {}
+    paths = itertools.cycle(tmp_path / f"{letter}.iso" for letter in "ab")
+
+    def change() -> None:
+        path = next(paths)
+        path.write_bytes(bytes(1 << 20))
+        options["path"] = str(path)
+
+    for who in WHO:
+        faults.die(who, "change_medium", "disk2", options=options, prepare=change, least=3)

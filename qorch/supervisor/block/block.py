@@ -1,4 +1,4 @@
-"""What is done to machines' disks: one operation at a time for each machine, each in its own task.
+"""What is done to machines' disks, as the verbs of the API.
 
 A caller who leaves cancels nothing: the operation goes on, and so it does under the next
 supervisor. A job is ended by `cancel_job`.
@@ -7,7 +7,7 @@ supervisor. A job is ended by `cancel_job`.
 from __future__ import annotations
 
 import functools
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Protocol
@@ -18,29 +18,25 @@ import trio
 from qorch.block.commands import Command, cancel_job
 from qorch.block.record import Snapshot
 from qorch.block.tree import draw
-from qorch.errors import InputError, NotFoundError, Problem, QorchError
-from qorch.plan import DiskImages
+from qorch.errors import InputError, NotFoundError, Problem
+from qorch.plan import DiskImages, MachinePlan
 from qorch.progress import Progress, Report, ignore
-from qorch.qmp import MonitorLostError
 from qorch.supervisor.block import backup, move, serve, settings, snapshots
 from qorch.supervisor.block.images import remove_files, remove_volumes
 from qorch.supervisor.block.memory import find_memory_jobs
+from qorch.supervisor.block.operations import Operation, Operations
 from qorch.supervisor.block.records import Records
-from qorch.supervisor.block.resume import resume
 from qorch.supervisor.block.serve import Export
 from qorch.supervisor.block.space import Space
-from qorch.supervisor.block.work import Work, busy_error
+from qorch.supervisor.block.work import Work
 from qorch.supervisor.definitions import Definitions
 from qorch.supervisor.machines import Machines
 from qorch.supervisor.tasks import Tasks, from_thread
 from qorch.units import Name
-from qorch_storage.errors import StorageError
 from qorch_storage.plan import ImageFormat, PoolPlan, PoolType
 from qorch_storage.pool import make_pool
 
-_END_DEADLINE = 30.0  # seconds for a QEMU that has closed its monitor to be gone
-
-Operation = Callable[[Work], Awaitable[None]]
+_END_DEADLINE = 30.0  # seconds for what was served to be taken down
 
 
 class StartMachine(Protocol):
@@ -48,12 +44,6 @@ class StartMachine(Protocol):
 
     async def __call__(self, name: str, *, report: Report) -> None:
         """Start a machine, with the networks it needs."""
-
-
-@attrs.define(eq=False)
-class _Outcome:
-    done: trio.Event = attrs.field(factory=trio.Event)
-    error: Exception | None = None
 
 
 @attrs.define(eq=False)
@@ -67,8 +57,11 @@ class Block:
     _find_pools: Callable[[], Mapping[Name, PoolPlan]]
     _start_machine: StartMachine
     space: Space
-    _busy: dict[Name, str] = attrs.field(factory=dict, init=False)
+    operations: Operations = attrs.field(init=False)
     _exports: dict[Name, Export] = attrs.field(factory=dict, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.operations = Operations(self._tasks, self._machines, self._make_work)
 
     # -- snapshots -----------------------------------------------------------------------------
 
@@ -152,11 +145,22 @@ class Block:
         await self._do(name, f"limit {disk}", operation, report)
 
     async def change_medium(
-        self, name: str, disk: str, *, path: Path | None, report: Report = ignore
+        self,
+        name: str,
+        disk: str,
+        *,
+        path: Path | None,
+        force: bool = False,
+        report: Report = ignore,
     ) -> None:
         """Put an image into a drive, or take out what is in it. Raises InputError, MachineError."""
-        operation = functools.partial(settings.change_medium, disk=disk, path=path)
+        operation = functools.partial(settings.change_medium, disk=disk, path=path, force=force)
         await self._do(name, f"change medium of {disk}", operation, report)
+
+    async def adapt(self, name: str, wanted: MachinePlan, report: Report) -> None:
+        """Give a running machine the media and limits of a plan. Raises MachineError."""
+        operation = functools.partial(settings.adapt, wanted=wanted)
+        await self._do(name, "change media and limits", operation, report)
 
     async def flatten_disk(self, name: str, disk: str, *, report: Report = ignore) -> None:
         """Cut a disk off from the images it builds on. Raises MachineError, StorageError."""
@@ -220,11 +224,9 @@ class Block:
         StorageError.
         """
         known = self._definitions.find(name)
-        if known in self._busy:
-            raise busy_error(name, self._busy[known])
         export = Export(socket=socket, since=since, checkpoint=checkpoint, freeze=freeze)
         operation = functools.partial(serve.serve_backup, export=export)
-        outcome = self._start(known, f"backup over {socket}", operation, report)
+        outcome = self.operations.begin(known, f"backup over {socket}", operation, report)
         self._exports[known] = export
         try:
             await _wait_any(export.ready, outcome.done)
@@ -248,6 +250,10 @@ class Block:
 
     # -- jobs ----------------------------------------------------------------------------------
 
+    async def wait_quiet(self, name: str) -> None:
+        """Wait until nothing is being done to a machine's disks, by whomever it was begun."""
+        await self.operations.wait_quiet(self._definitions.find(name))
+
     async def find_jobs(self) -> list[dict[str, object]]:
         """The rows of `qorch job ls`: what is being done to disks, and how far it has come."""
         rows = []
@@ -258,7 +264,7 @@ class Block:
                 {
                     "machine": name,
                     "job": job.id,
-                    "what": self._busy.get(name, ""),
+                    "what": self.operations.describe(name),
                     "type": job.type,
                     "state": job.state,
                     "current": job.current,
@@ -322,57 +328,23 @@ class Block:
                 if self._records.read_journal(name) is not None:
                     nursery.start_soon(self._resume, name, report)
 
-    async def _resume(self, name: Name, report: Report) -> None:
-        async def go_on(work: Work) -> None:
-            await resume(work, go_on=True)
+    async def settle(self, name: Name, report: Report) -> None:
+        """End what could not be ended before, so that a stopped machine may start.
 
+        Raises MachineError, StorageError.
+        """
+        idle = name not in self._machines and name not in self.operations
+        if idle and self._records.read_journal(name) is not None:
+            await self.operations.resume(name, report)
+
+    async def _resume(self, name: Name, report: Report) -> None:
         report(Progress("vm", name, "resume work on disks"))
-        outcome = self._start(name, "resume", go_on, report)
+        self.operations.resume_nowait(name, report)
         if name not in self._machines:
-            await outcome.done.wait()
+            await self.operations.wait_quiet(name)
 
     async def _do(self, name: str, what: str, operation: Operation, report: Report) -> None:
-        known = self._definitions.find(name)
-        if known in self._busy:
-            raise busy_error(name, self._busy[known])
-        outcome = self._start(known, what, operation, report)
-        await outcome.done.wait()
-        if outcome.error is not None:
-            raise outcome.error
-
-    def _start(self, name: Name, what: str, operation: Operation, report: Report) -> _Outcome:
-        outcome = _Outcome()
-        self._busy[name] = what
-        self._tasks.send_nowait(functools.partial(self._run, name, operation, report, outcome))
-        return outcome
-
-    async def _run(
-        self, name: Name, operation: Operation, report: Report, outcome: _Outcome
-    ) -> None:
-        """An operation to its end: an error, or a QEMU that dies, leads to its undoing."""
-        try:
-            async with self._machines.lock(name):
-                work = self._make_work(name, report)
-                try:
-                    await operation(work)
-                except Exception as error:  # noqa: BLE001  whoever waits for the outcome raises it
-                    outcome.error = error
-                    await self._settle(name, error, report)
-        except Exception as error:  # noqa: BLE001
-            outcome.error = outcome.error or error
-        finally:
-            del self._busy[name]
-            outcome.done.set()
-
-    async def _settle(self, name: Name, error: Exception, report: Report) -> None:
-        """After a failure: leave the images in one of the states that they may be in."""
-        if isinstance(error, MonitorLostError):
-            with trio.move_on_after(_END_DEADLINE):
-                await self._machines.wait_gone(name)
-        try:
-            await resume(self._make_work(name, report), go_on=name not in self._machines)
-        except (QorchError, StorageError) as again:
-            report(Progress("vm", name, message=f"not cleaned up, the next start does it: {again}"))
+        await self.operations.do(self._definitions.find(name), what, operation, report)
 
     def _make_work(self, name: Name, report: Report) -> Work:
         return Work(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import attrs
 
-from qorch.block.record import Journal, Record, Saved, Verb, Volume
+from qorch.block.record import Journal, Record, Saved, Step, Verb, Volume
 from qorch.plan import DiskPlan
 from qorch.supervisor.block.images import find_users, remove_files, remove_volumes
 from qorch.supervisor.block.work import Work
@@ -40,6 +40,8 @@ async def _find_unused(work: Work, journal: Journal) -> list[Volume]:
 
 async def undo(work: Work, journal: Journal) -> None:
     """Remove what was made for an operation that has not taken effect. May be done again."""
+    if journal.step is Step.PIVOTING:
+        work.save(journal, Step.MADE)  # what was copied is out of date from here on
     await work.close_nodes([volume.image.path for volume in journal.made])
     await work.in_thread(remove_volumes, journal.made, work.tell())
     await work.in_thread(remove_files, journal.files)

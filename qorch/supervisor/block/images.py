@@ -110,6 +110,12 @@ def rebase_image(image: Backing, base: Backing, tell: Tell) -> None:
     run(["qemu-img", "rebase", "-q", "-u", "-f", str(image.format), *over, str(image.path)])
 
 
+def flatten_image(image: Backing, tell: Tell) -> None:
+    """Copy what an image reads from those below into it; done again, it goes on."""
+    tell(f"flatten {image.path.name}")
+    run(["qemu-img", "rebase", "-q", "-f", str(image.format), "-b", "", str(image.path)])
+
+
 def fill_volume(source: Backing, volume: Volume, tell: Tell) -> None:
     """Copy all that an image reads into a new volume. Raises StorageError."""
     zeroed = make_pool(volume.pool).find_zeroed()

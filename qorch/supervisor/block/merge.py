@@ -120,8 +120,12 @@ async def _commit_live(work: Work, journal: Journal, graph: Graph, *, active: bo
         if active:
             await carry_bitmaps(work, graph.nodes[change.before.path], base.name)
             work.save(journal, Step.PIVOTING)
+        else:
+            await work.flush(base.name)
 
     running = await work.jobs()
+    if job not in running and journal.step is Step.PIVOTING:
+        journal = work.save(journal, Step.MAKING)  # the guest has written to the upper one since
     work.step(f"commit {change.before.path.name}")
     await run_job(
         work.monitor,

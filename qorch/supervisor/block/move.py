@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import functools
+
 from qorch.block.commands import mirror, stream
 from qorch.block.jobs import make_job_id
 from qorch.block.record import DiskChange, Journal, Step, Verb, Volume
 from qorch.block.run import run_job
 from qorch.errors import MachineError
 from qorch.supervisor.block.finish import find_left, finish
-from qorch.supervisor.block.images import check_free, fill_volume, make_volumes, read_size
-from qorch.supervisor.block.merge import carry_bitmaps
+from qorch.supervisor.block.images import (
+    check_free,
+    fill_volume,
+    flatten_image,
+    make_volumes,
+    read_size,
+)
+from qorch.supervisor.block.merge import carry_bitmaps, tidy
 from qorch.supervisor.block.snapshots import find_tops
 from qorch.supervisor.block.work import Work
 from qorch_storage.plan import ImageFormat, PoolPlan, VolumePlan
@@ -108,29 +116,43 @@ async def flatten_disk(work: Work, disk: str) -> None:
     plan = work.find_disk(disk)
     if len(plan.chain) < 2:
         return
+    if plan.read_only:
+        raise MachineError(f"{work.name} cannot write to {disk}", "only such a disk is flattened")
     change = DiskChange(disk=disk, before=plan.chain[0], after=plan.chain[0])
     await stream_disk(work, work.save(Journal(verb=Verb.FLATTEN, disks=(change,))))
 
 
 async def stream_disk(work: Work, journal: Journal) -> None:
-    """Do what `flatten_disk` does, or go on with it."""
+    """Do what `flatten_disk` does, or go on with it: meanwhile the image reads the same."""
     (change,) = journal.disks
     if work.machine is None:
-        raise MachineError(f"{work.name} does not run", f"qorch start {work.name}")
-    job = make_job_id("flatten", change.disk)
-    start = None
-    if job not in await work.jobs():
-        graph = await work.graph()
-        start = stream(job, graph.nodes[change.after.path].name)
-    work.step(f"flatten {change.disk}")
-    await run_job(work.monitor, job, start=start, report=work.progress(f"flatten {change.disk}"))
+        await work.in_thread(flatten_image, change.after, work.tell())
+    else:
+        await _stream(work, change)
     await end_stream(work, journal)
+
+
+async def _stream(work: Work, change: DiskChange) -> None:
+    job = make_job_id("flatten", change.disk)
+    graph = await work.graph()
+    running = job in await work.jobs()
+    if not running and len(graph.find(change.disk).chain) < 2:
+        return
+    node = graph.nodes[change.after.path].name
+    work.step(f"flatten {change.disk}")
+    await run_job(
+        work.monitor,
+        job,
+        start=None if running else stream(job, node),
+        report=work.progress(f"flatten {change.disk}"),
+        on_pending=functools.partial(work.flush, node),
+    )
 
 
 async def end_stream(work: Work, journal: Journal) -> None:
     """Store what the image builds on now, as its header has it."""
     (change,) = journal.disks
-    below = work.find_disk(change.disk).chain[1:]
     await work.put({change.disk: change.after}, work.record)
-    await work.close_nodes([image.path for image in below])
-    work.records.clear_journal(work.name)
+    if work.machine is not None:
+        await work.close_nodes((await work.graph()).find_unused(change.disk))
+    await tidy(work)

@@ -11,6 +11,7 @@ from qorch.supervisor.block.memory import let_go_on
 from qorch.supervisor.block.merge import find_images, merge_images, tidy
 from qorch.supervisor.block.move import copy_disk, end_move, end_stream, stream_disk
 from qorch.supervisor.block.serve import take_down
+from qorch.supervisor.block.settings import resume_medium
 from qorch.supervisor.block.work import Work
 
 
@@ -62,10 +63,12 @@ async def _go_on(work: Work, journal: Journal, *, go_on: bool) -> None:
             await _go_on_merging(work, journal, go_on=go_on)
         case Verb.MOVE:
             await copy_disk(work, journal)
-        case Verb.FLATTEN if go_on and work.machine is not None:
+        case Verb.FLATTEN if go_on:
             await stream_disk(work, journal)
         case Verb.FLATTEN:
             await end_stream(work, journal)
+        case Verb.MEDIUM if journal.medium is not None:
+            await resume_medium(work, journal.medium)
         case Verb.BACKUP:
             await end_backup(work, journal)
         case _:

@@ -15,7 +15,7 @@ from typing import TypeVar
 import attrs
 import trio
 
-from qorch.block.commands import Command, delete_node, reopen, resize
+from qorch.block.commands import Command, delete_node, flush, reopen, resize
 from qorch.block.graph import Graph, Node
 from qorch.block.jobs import Job
 from qorch.block.nodes import keep_file, make_node
@@ -150,6 +150,15 @@ class Work:
             return False
         return True
 
+    async def flush(self, node: str) -> None:
+        """Have a node's image hold all that it reads, should QEMU die now. Raises MachineError.
+
+        Jobs that stream, or commit below the top, change headers without that (block/stream.c,
+        block/commit.c); those that mirror do it by themselves.
+        """
+        if words := str(await self.execute(flush(node))).strip():
+            raise MachineError(f"{node} cannot be flushed: {words}")
+
     def save(self, journal: Journal, step: Step | None = None) -> Journal:
         """Write down what is being done and how far it has come."""
         new = journal.at(step) if step else journal
@@ -210,15 +219,11 @@ class Work:
         self.record = record
         self._change_plans(self.with_images)
 
-    def put_medium(self, disk: str, image: Backing | None) -> None:
-        """Store what is in a drive now."""
-        chain = (image,) if image is not None else ()
-
-        def change(plan: MachinePlan) -> MachinePlan:
-            disks = (attrs.evolve(d, chain=chain) if d.id == disk else d for d in plan.disks)
-            return attrs.evolve(plan, disks=tuple(disks))
-
-        self._change_plans(change)
+    def change_running(self, change: Callable[[MachinePlan], MachinePlan]) -> None:
+        """Store, for who adopts it, what a machine is while it runs; its definition stays."""
+        if (machine := self.machine) is not None:
+            machine.plan = change(machine.plan)
+            self.machines.note_plan(machine)
 
     def _change_plans(self, change: Callable[[MachinePlan], MachinePlan]) -> None:
         self.step("write definition")
@@ -226,9 +231,7 @@ class Work:
         self.definitions.put(self.name, attrs.evolve(definition, plan=change(definition.plan)))
         if (saved := self.machines.read_saved(self.name)) is not None:
             self.machines.write_saved(self.name, attrs.evolve(saved, plan=change(saved.plan)))
-        if (machine := self.machine) is not None:
-            machine.plan = change(machine.plan)
-            self.machines.note_plan(machine)
+        self.change_running(change)
 
     def with_images(self, plan: MachinePlan) -> MachinePlan:
         """A plan with its disks' data where the record says, whatever it said before."""
@@ -272,10 +275,3 @@ class Work:
         """The pools that a disk's images may lie in."""
         found = [volume.pool for volume in self.volumes_of(self.find_images(disk))]
         return [pool for number, pool in enumerate(found) if pool not in found[:number]]
-
-
-def busy_error(name: str, what: str) -> MachineError:
-    """Say that something is being done to a machine's disks already."""
-    return MachineError(
-        f"{name} is busy: {what}", f"wait for it, or end it: qorch job cancel {name}"
-    )

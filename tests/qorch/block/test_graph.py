@@ -48,6 +48,9 @@ def test_a_disk_is_known_by_its_device_and_its_images_by_their_paths():
     assert node is not None
     assert (node.name, [item.name for item in node.bitmaps]) == ("disk0-1", ["x"])
     assert graph.free_name("disk0") == "disk0-2"
+    assert graph.find_unused("disk0") == []
+    spare = [*nodes, make_node("disk0-base1", "/c.qcow2"), make_node("disk01", "/d.qcow2")]
+    assert Graph.from_qmp([block], spare).find_unused("disk0") == [Path("/c.qcow2")]
     assert graph.top("disk1") is None
 
 
