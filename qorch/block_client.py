@@ -63,9 +63,15 @@ class BlockClient(NamedTuple):
         body = {"limits": limits}
         self.client.follow("POST", _path(name, "disks", disk, "throttle"), body, report)
 
-    def change_medium(self, name: str, disk: str, *, path: str | None, report: Report) -> None:
-        """Put an image (an absolute path) into a drive, or take out what is in it."""
-        self.client.follow("POST", _path(name, "disks", disk, "medium"), {"path": path}, report)
+    def change_medium(
+        self, name: str, disk: str, *, path: str | None, force: bool = False, report: Report
+    ) -> None:
+        """Put an image (an absolute path) into a drive, or take out what is in it.
+
+        `force` opens a tray that the guest has locked.
+        """
+        body = {"path": path, "force": force}
+        self.client.follow("POST", _path(name, "disks", disk, "medium"), body, report)
 
     def flatten_disk(self, name: str, disk: str, *, report: Report) -> None:
         """Cut a disk off from the images it builds on."""

@@ -135,7 +135,10 @@ class _Api:
 
     async def change_medium(self, request: Request) -> Response | Stream:
         return await self._run_on_disk(
-            self.block.change_medium, request, path=Field(_read_maybe_path, None)
+            self.block.change_medium,
+            request,
+            path=Field(_read_maybe_path, None),
+            force=Field(read_flag, False),
         )
 
     async def find_backups(self, request: Request) -> Response:

@@ -250,7 +250,7 @@ def move_disk(name: str, disk: str, *, pool: str, image_format: str | None) -> N
 @name_argument
 @_DISK
 def flatten_disk(name: str, disk: str) -> None:
-    """Copy what a running machine's DISK reads from the images below into its own."""
+    """Copy what a machine's DISK reads from the images below into its own, running or not."""
     with Progress() as progress, open_client() as client:
         BlockClient(client).flatten_disk(name, disk, report=progress)
 
@@ -292,12 +292,16 @@ def _read_setting(word: str) -> tuple[str, int]:
 @_DISK
 @click.argument("path", required=False, type=click.Path(exists=True, resolve_path=True))
 @click.option("--eject", is_flag=True, help="Only take out what is in it.")
-def change_medium(name: str, disk: str, path: str | None, *, eject: bool) -> None:
-    """Put the image PATH into a machine's cdrom or floppy drive DISK, or take out what is in it."""
+@click.option("--force", is_flag=True, help="Open a tray that the guest has locked.")
+def change_medium(name: str, disk: str, path: str | None, *, eject: bool, force: bool) -> None:
+    """Put the image PATH into a running machine's drive DISK, or take out what is in it.
+
+    It is there until the machine is started anew, or `qorch up` changes it back.
+    """
     if eject is (path is not None):
         raise click.UsageError("give either a PATH or --eject")
     with Progress() as progress, open_client() as client:
-        BlockClient(client).change_medium(name, disk, path=path, report=progress)
+        BlockClient(client).change_medium(name, disk, path=path, force=force, report=progress)
 
 
 @click.command()

@@ -9,6 +9,7 @@ from typing import Any
 import attrs
 
 from qorch.facts import Facts
+from qorch.plan.live import find_live_changes
 from qorch.plan.networks import describe_network, is_up, same_network
 from qorch.plan.values import Defined, MachinePlan, Plan
 from qorch.spec import Spec
@@ -102,7 +103,9 @@ def _machine(
     wanted = plan.machines[name]
     if name in running:
         difference = describe_difference(running[name], wanted)
-        return Change("restart" if difference else "none", "vm", name, difference)
+        live = find_live_changes(running[name], wanted) is not None
+        action = "none" if not difference else "change" if live else "restart"
+        return Change(action, "vm", name, difference)
     kept = defined.machines.get(name)
     if kept is None:
         return Change("create", "vm", name, f"{wanted.cpus} CPUs, {wanted.memory.size}, start")

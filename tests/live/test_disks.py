@@ -19,7 +19,7 @@ from writer import (
 
 from qorch.block_client import BlockClient
 from qorch.client import ClientError
-from qorch.testing import Host
+from qorch.testing import Host, TestMachine
 
 pytestmark = pytest.mark.live
 
@@ -86,7 +86,7 @@ def test_moved_with_a_snapshot(qorch_host: Host, text: str) -> None:
 
 
 def test_flattened(qorch_host: Host, text: str) -> None:
-    """A disk that is cut off from its base needs it no longer, also after a restart."""
+    """A disk that is cut off from its base needs it no longer, running or not."""
     qorch_host.up(text)
     web, block, client = (
         qorch_host.machine("web"),
@@ -94,11 +94,14 @@ def test_flattened(qorch_host: Host, text: str) -> None:
         qorch_host.client,
     )
     start_writing(web)
+    block.create_snapshot("web", "s1", report=ignore)
     block.flatten_disk("web", "disk0", report=ignore)
-    assert web.show()["disks"][0]["backing"] == []
     end = stop_writing(web)
     client.kill_machine("web", report=ignore)
-    check_images(Path(web.show()["disks"][0]["path"]))
+    block.flatten_disk("web", "disk1", report=ignore)
+    for disk in web.show()["disks"]:
+        assert disk["backing"] == []
+        check_images(Path(disk["path"]))
     client.start_machine("web", report=ignore, wait=180)
     assert set(verify(web).values()) == {end}
 
@@ -126,11 +129,20 @@ def test_cancelled(qorch_host: Host, text: str) -> None:
     assert set(verify(web).values()) == {end}
 
 
-def test_grown(qorch_host: Host, tiny: Path) -> None:
-    """A Linux guest sees its disk grow while it runs; doing it again changes nothing."""
+@pytest.fixture
+def media(tmp_path: Path) -> dict[str, str]:
+    """Images for a drive, by what they say."""
+    paths = {name: tmp_path / f"{name}.iso" for name in ("one", "two")}
+    for name, path in paths.items():
+        path.write_bytes(f"MEDIUM-{name}\n".encode().ljust(1 << 16, b"\0"))
+    return {name: str(path) for name, path in paths.items()}
+
+
+@pytest.fixture
+def linux(tiny: Path, media: dict[str, str]) -> str:
+    """A Linux guest with a disk and a drive."""
     append = (tiny / "cmdline").read_text().strip()
-    qorch_host.up(
-        f"""
+    return f"""
         [vm.web]
         kernel = "{tiny}/vmlinuz"
         initrd = "{tiny}/initrd.gz"
@@ -140,8 +152,25 @@ def test_grown(qorch_host: Host, tiny: Path) -> None:
 
         [[vm.web.disk]]
         size = "32MiB"
+
+        [[vm.web.disk]]
+        device = "cdrom"
+        bus = "scsi"
+        path = "{media["one"]}"
         """
-    )
+
+
+def read_medium(web: TestMachine, say: str) -> str:
+    """What the guest finds in its drive, said so that it is not taken for what was found before."""
+    web.type(f"echo {say} $(head -n 1 /dev/sr0 2>&1) {say}\n")
+    return web.wait_console(rf"^{say} (.*) {say}\r?$").group(1)
+
+
+def test_linux_sees_what_is_changed(
+    qorch_host: Host, linux: str, media: dict[str, str], tmp_path: Path
+) -> None:
+    """Its disk grows and its media change as it runs; `up` puts back what is described."""
+    qorch_host.up(linux)
     web, block = qorch_host.machine("web"), BlockClient(qorch_host.client)
     for _ in range(2):
         done = qorch_host.qorch("set", "web", "disk0", "size=48MiB")
@@ -150,6 +179,41 @@ def test_grown(qorch_host: Host, tiny: Path) -> None:
     web.wait_console("^98304")
     with pytest.raises(ClientError, match="only grow"):
         block.grow_disk("web", "disk0", size=16 << 20, report=ignore)
+
+    assert read_medium(web, "first") == "MEDIUM-one"
+    web.type("(echo LOCKED; sleep 999) </dev/sr0 &\n")
+    web.wait_console("^LOCKED")
+    done = qorch_host.qorch("media", "web", "disk1", media["two"])
+    assert done.returncode == 1
+    assert "locked the tray" in done.stderr
+    assert web.show()["disks"][1]["path"] == media["one"]
+    done = qorch_host.qorch("media", "web", "disk1", media["two"], "--force")
+    assert done.returncode == 0, done.stderr
+    web.type("killall sleep; echo RELEASED\n")
+    web.wait_console("^RELEASED")
+    assert read_medium(web, "second") == "MEDIUM-two"
+    block.change_medium("web", "disk1", path=None, report=ignore)
+    assert web.show()["disks"][1]["path"] is None
+    assert "No medium" in read_medium(web, "third")
+
+    qorch_host.kill_supervisor()  # whoever adopts knows what is in the drive
+    (row,) = (row for row in qorch_host.plan(linux) if row["kind"] == "vm")
+    assert (row["action"], media["one"] in row["detail"]) == ("change", True)
+    qorch_host.up(linux)
+    assert {row["action"] for row in qorch_host.plan(linux)} == {"none"}
+    assert read_medium(web, "fourth") == "MEDIUM-one"
+
+    for disk, path, message in (
+        ("disk1", str(tmp_path / "none.iso"), "does not exist"),
+        ("disk0", media["two"], "is no drive"),
+    ):
+        with pytest.raises(ClientError, match=message):
+            block.change_medium("web", disk, path=path, report=ignore)
+    qorch_host.client.kill_machine("web", report=ignore)
+    with pytest.raises(ClientError, match="does not run"):
+        block.change_medium("web", "disk1", path=None, report=ignore)
+    with pytest.raises(ClientError, match="does not run"):
+        block.limit_disk("web", "disk0", limits={"iops_total": 1}, report=ignore)
 
 
 def test_limited(qorch_host: Host, text: str) -> None:
@@ -167,6 +231,12 @@ def test_limited(qorch_host: Host, text: str) -> None:
         slow = ask_written(web)
         block.limit_disk("web", "disk1", limits={}, report=ignore)
         assert wait_written(web) > slow
+    block.limit_disk("web", "disk1", limits={"iops_total": 1}, report=ignore)
+    (row,) = (row for row in qorch_host.plan(text) if row["kind"] == "vm")
+    assert (row["action"], row["detail"]) == ("change", "disks.1.throttle … → none")
+    qorch_host.up(text)
+    assert {row["action"] for row in qorch_host.plan(text)} == {"none"}
+    wait_written(web)
     end = stop_writing(web)
     assert set(verify(web).values()) == {end}
 
