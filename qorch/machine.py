@@ -96,6 +96,7 @@ class Machine:
     status: str = "prelaunch"
     vcpus: tuple[Vcpu, ...] = ()
     vnc_port: int | None = None
+    spice_port: int | None = None
     stopping: bool = False
     exit_status: int | None = None
     ended: trio.Event = attrs.field(factory=trio.Event, init=False)
@@ -218,7 +219,7 @@ class Machine:
         vcpus = await self.monitor.execute("query-cpus-fast")
         self.vcpus = tuple(Vcpu(vcpu["cpu-index"], vcpu["thread-id"]) for vcpu in vcpus)
         await self._pin()
-        await self._find_vnc_port()
+        await self._find_ports()
         await self._set_balloon()
         if self.memory is not None:
             await self._go_on_from(self.memory)
@@ -275,8 +276,10 @@ class Machine:
         for name, cpus in pins.items():
             self.process.set_affinity(threads[name], cpus)
 
-    async def _find_vnc_port(self) -> None:
-        """Which port it is that was free at the start."""
+    async def _find_ports(self) -> None:
+        """Which ports of screens they are that were free at the start."""
+        if self.plan.spice is not None and self.plan.spice.wants_port:
+            self.spice_port = (await self.monitor.execute("query-spice")).get("port")
         if self.plan.vnc is not None and self.plan.vnc.spec.port is None:
             server = await self.monitor.execute("query-vnc")
             service = str(server.get("service", ""))  # a Unix socket's is its path

@@ -80,7 +80,7 @@ def make_details(
         if plan.console.is_there
         else None,
         "vnc": _find_vnc(plan, machine),
-        "spice": _find_spice(plan),
+        "spice": _find_spice(plan, machine),
         "helpers": [_describe_helper(machine, item.id) for item in make_helpers(plan)]
         if machine
         else [],
@@ -107,12 +107,13 @@ def _find_vnc(plan: MachinePlan, machine: Machine | None) -> str | None:
     return f"{host}:{port}" if port else None
 
 
-def _find_spice(plan: MachinePlan) -> str | None:
-    """The same of SPICE; its port is always given."""
+def _find_spice(plan: MachinePlan, machine: Machine | None) -> str | None:
+    """The same of SPICE."""
     if plan.spice is None or plan.spice.socket is not None:
         return str(plan.spice.socket) if plan.spice else None
     spec = plan.spice.spec
-    return f"{spec.listen or 'localhost'}:{spec.port or spec.tls_port}"
+    port = spec.port or spec.tls_port or (machine.spice_port if machine else None)
+    return f"{spec.listen or 'localhost'}:{port}" if port else None
 
 
 def _find_socket(run: Path, id_: str, chardev: ChardevSpec) -> str | None:
