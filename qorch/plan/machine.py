@@ -16,7 +16,7 @@ from qorch.plan.hostdevs import plan_hostdevs, plan_smartcards, plan_usb_redirs
 from qorch.plan.memory import plan_memory
 from qorch.plan.nics import Addresses, NicPlanner
 from qorch.plan.note import Note
-from qorch.plan.place import place_devices
+from qorch.plan.place import Placement, place_devices
 from qorch.plan.ports import plan_channels, plan_console, plan_parallels, plan_serials
 from qorch.plan.room import find_tight_memory
 from qorch.plan.screens import (
@@ -72,9 +72,7 @@ def plan_machine(
     uuid = spec.uuid or uuid5(_NAMESPACE, f"{facts.host_id}/{facts.owner}/{name}")
     accel, notes = _choose_accel(name, spec, facts, problems)
     problems += find_file_problems(name, spec, facts)
-    for index, thread in enumerate(spec.iothreads):
-        if thread.pin is not None:
-            check_pin(f"vm.{name}.iothread[{index}].pin", thread.pin, facts, problems)
+    _check_iothreads(name, spec, facts, problems)
     path = f"vm.{name}"
     placement = place_devices(
         path,
@@ -85,14 +83,6 @@ def plan_machine(
         problems,
     )
     nics = NicPlanner(path, name, uuid, accel, facts, networks, kept, taken, placement, problems)
-    seed = None
-    if spec.cloud_init is not None:
-        files = make_seed_files(name, uuid, spec.cloud_init, facts, problems)
-        seed = SeedPlan(
-            path=facts.state.machine_data(name) / "seed.iso",
-            files=files,
-            place=placement.get("seed"),
-        )
     machine = MachinePlan(
         name=name,
         owner=facts.owner,
@@ -108,7 +98,7 @@ def plan_machine(
         controllers=placement.controllers,
         disks=tuple(plan_disks(name, spec, storage, placement)),
         nics=tuple(nics.plan(spec.nics)),
-        seed=seed,
+        seed=_plan_seed(name, uuid, spec, facts, placement, problems),
         shares=tuple(plan_shares(name, spec, facts, placement, problems)),
         console=plan_console(spec, placement),
         serials=tuple(plan_serials(path, spec, placement, problems)),
@@ -138,6 +128,27 @@ def plan_machine(
         problems += find_cpu_lacks(name, spec, machine, emulator)
     find_tight_memory(machine, facts.room, problems, notes)
     return machine, notes
+
+
+def _check_iothreads(name: Name, spec: MachineSpec, facts: Facts, problems: list[Problem]) -> None:
+    for index, thread in enumerate(spec.iothreads):
+        if thread.pin is not None:
+            check_pin(f"vm.{name}.iothread[{index}].pin", thread.pin, facts, problems)
+
+
+def _plan_seed(
+    name: Name,
+    uuid: UUID,
+    spec: MachineSpec,
+    facts: Facts,
+    placement: Placement,
+    problems: list[Problem],
+) -> SeedPlan | None:
+    if spec.cloud_init is None:
+        return None
+    files = make_seed_files(name, uuid, spec.cloud_init, facts, problems)
+    path = facts.state.machine_data(name) / "seed.iso"
+    return SeedPlan(path=path, files=files, place=placement.get("seed"))
 
 
 def _choose_accel(
