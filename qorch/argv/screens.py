@@ -103,7 +103,7 @@ def _spice(spice: SpicePlan, free: int) -> Iterator[Switch]:
         yield ObjectSecret(id="spice-secret", file=spec.password_file)
     options = dict(spec.options)
     yield Spice(
-        port=free if spice.wants_port else spec.port,
+        port=spec.port if spice.has_port else free if spice.wants_port else 0,
         tls_port=spec.tls_port,
         addr=str(spice.socket) if spice.socket else spec.listen,
         unix=True if spice.socket else None,

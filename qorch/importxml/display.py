@@ -53,6 +53,7 @@ _VIRTIO_INPUTS = {
     "keyboard": InputModel.VIRTIO_KEYBOARD,
     "passthrough": InputModel.VIRTIO_INPUT_HOST,
 }
+_CHANNELS = ("main", "display", "inputs", "cursor", "playback", "record", "smartcard", "usbredir")
 _QXL_RAM = 64 << 20
 _VGAMEM = 16 << 20
 
@@ -137,7 +138,7 @@ def _spice(node: Node) -> SpiceSpec:
     channels: dict[str, list[str]] = {"tls": [], "plaintext": []}
     if default:
         channels[default].append("default")
-    for channel in node.all("channel"):
+    for channel in sorted(node.all("channel"), key=_channel_number):
         mode = {"secure": "tls", "insecure": "plaintext"}.get(channel.get("mode") or "")
         which = channel.get("name")
         if mode and which:
@@ -156,6 +157,12 @@ def _spice(node: Node) -> SpiceSpec:
         tls_channels=tuple(channels["tls"]),
         plaintext_channels=tuple(channels["plaintext"]),
     )
+
+
+def _channel_number(node: Node) -> int:
+    """Where SPICE's own list of channels has it, as libvirt says them."""
+    name = node.get("name")
+    return _CHANNELS.index(name) if name in _CHANNELS else len(_CHANNELS)
 
 
 def _spice_options(node: Node) -> dict[str, Value]:
@@ -208,8 +215,8 @@ def _dbus(node: Node) -> DisplaySpec:
     elif (address := node.get("address")) is not None:
         options["addr"] = address
     gl = node.find("gl")
-    if gl.on("enable"):
-        options["gl"] = True
+    if (accelerated := gl.on("enable")) is not None:
+        options["gl"] = accelerated
     if render := gl.get("rendernode"):
         options["rendernode"] = render
     node.find("audio").skip()

@@ -42,10 +42,15 @@ class SpicePlan:
     socket: Path | None = None
 
     @property
+    def has_port(self) -> bool:
+        """Whether it is said where viewers come in."""
+        given = (self.socket, self.spec.port, self.spec.tls_port)
+        return any(value is not None for value in given)
+
+    @property
     def wants_port(self) -> bool:
         """Whether a free port is to be found for it at start."""
-        given = (self.socket, self.spec.port, self.spec.tls_port)
-        return self.spec.listen is not None and all(value is None for value in given)
+        return self.spec.listen is not None and not self.has_port
 
 
 @attrs.frozen(kw_only=True)

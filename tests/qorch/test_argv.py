@@ -145,14 +145,10 @@ def test_a_logical_volume_is_a_device():
 
 
 def test_spice_listens_somewhere():
-    """At its port, at one that is free, or at a socket of qorch's own."""
+    """At its port, at a free one, at a socket of qorch's own, or for viewers on the host alone."""
     ports = {}
-    for words in (
-        "listen = '::1'",
-        "listen = '::1'\nport = 5907",
-        "listen = '::1'\ntls_port = 1",
-        "",
-    ):
+    addresses = ("listen = '::1'", "listen = '::1'\nport = 5907", "listen = '::1'\ntls_port = 1")
+    for words in (*addresses, "", "gl = true"):
         plan, *_ = make(f"[vm.web]\nkernel = 'k'\n[vm.web.spice]\n{words}")
         handles = Handles({**Handles.from_numbers(plan).numbers}, spice_port=5905)
         (spice,) = find(make_switches(plan, handles), Spice)
@@ -162,4 +158,5 @@ def test_spice_listens_somewhere():
         (5907, None, None),
         (None, 1, None),
         (None, None, True),
+        (0, None, None),
     ]

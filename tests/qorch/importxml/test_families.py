@@ -312,6 +312,12 @@ DEVICES = {  # words inside <devices>: lines of [vm.a]
     """<memory model='virtio-pmem'><source><path>/n</path></source><target>
        <size unit='MiB'>64</size></target></memory>""": """
         memory.device = [{ model = "virtio-pmem", backend = { path = "/n", prealloc = "" } }]""",
+    """<graphics type='spice' port='5903' tlsPort='5904' defaultMode='insecure'>
+       <channel name='inputs' mode='secure'/><channel name='main' mode='secure'/></graphics>""": """
+        spice = { port = 5903, tls_port = 5904, tls_channels = ["main", "inputs"],
+          plaintext_channels = ["default"] }""",
+    "<graphics type='dbus' p2p='yes'><gl enable='no'/></graphics>": """
+        display = { type = "dbus", options = { p2p = true, gl = false } }""",
 }
 
 DOMAINS = {  # words inside <domain>: lines of [vm.a]
