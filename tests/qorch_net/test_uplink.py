@@ -50,18 +50,23 @@ def make_office(lab, **changes):
     return lab.make_plan("office", **values)
 
 
-@pytest.fixture
-def world(lab, tools):
-    """A namespace behind eth0: 10.99.0.1, where the default routes lead."""
-    # Nobody asks for eth0's link-local address: that takes a second. The bridge does ask.
+def add_card(lab):
+    """Plug in eth0, whose link-local address is there at once: to ask for it takes a second."""
     detection = Path("/proc/sys/net/ipv6/conf/default/accept_dad")
     detection.write_text("0")
     router = lab.add_namespace("eth0", inner="wan")
-    detection.write_text("1")
+    detection.write_text("1")  # the bridge does ask
+    wait_carrier()
+    return router
+
+
+@pytest.fixture
+def world(lab, tools):
+    """A namespace behind eth0: 10.99.0.1, where the default routes lead."""
+    router = add_card(lab)
     with lab.inside(router):
         tools.run("sh", "-ec", "ip addr add 10.99.0.1/24 dev wan; ip addr add 10.98.0.9/24 dev wan")
         tools.run("ip", "addr", "add", "fd99::1/64", "dev", "wan", "nodad")
-    wait_carrier()
     tools.run("sh", "-ec", CARD)
     return router
 
@@ -348,7 +353,7 @@ def test_kill_9_at_random(lab, world, talk):
 
 def test_card_that_was_down_is_down_again(lab, tools):
     """A card that nobody uses is set up for the bridge, and down afterwards; so is its MTU."""
-    lab.add_namespace("eth0", inner="wan")
+    add_card(lab)
     ip("link", "set", "eth0", "down")
     before = look()
     lab.ensure(make_office(lab, mtu=9000))
@@ -361,7 +366,7 @@ def test_card_that_was_down_is_down_again(lab, tools):
 
 def test_card_that_was_pulled_out_is_not_missed(lab, tools):
     """Where the uplink is gone, so can be its bridge."""
-    lab.add_namespace("eth0", inner="wan")
+    add_card(lab)
     lab.ensure(make_office(lab))
     ip("link", "del", "eth0")
     lab.remove("office")
@@ -380,7 +385,7 @@ def test_uplink_that_cannot_be_is_refused(lab, tools):
     """Missing, loopback, a bridge, in another bridge, below a macvtap: one clear error each."""
     refuse(lab, make_office(lab), "there is no interface eth0")
     refuse(lab, make_office(lab, uplink="lo"), "lo is the loopback interface")
-    lab.add_namespace("eth0", inner="wan")
+    add_card(lab)
     ip("link", "add", "theirs", "type", "bridge")
     refuse(lab, make_office(lab, uplink="theirs"), "theirs is a bridge itself")
     ip("link", "set", "eth0", "master", "theirs")
@@ -404,7 +409,7 @@ def test_foreign_bridge_is_used_as_it_is(lab, tools):
     """A bridge of others is neither made, changed nor removed."""
     plan = make_office(lab, uplink=None)
     refuse(lab, plan, "there is no bridge br0")
-    lab.add_namespace("eth0", inner="wan")
+    add_card(lab)
     refuse(lab, attrs.evolve(plan, bridge="eth0"), "eth0 is no bridge")
     ip("link", "add", "br0", "type", "bridge")
     state, steps = lab.look(), []
