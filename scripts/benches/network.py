@@ -24,7 +24,7 @@ from qorch_net.plan import DhcpRange, Lease, NetworkPlan, make_bridge_mac
 from qorch_net.rules import make_rules
 
 UP_LIMIT = 1.5
-DOWN_LIMIT = 2.0
+DOWN_LIMIT = 1.5
 OWNER = "0123abcd"
 MAC = "52:54:00:00:00:01"
 _GATEWAY = IPv4Interface("192.168.150.1/24")
