@@ -24,6 +24,9 @@ from qorch.sockets import connect_unix
 _DELIMITER = b"\xff"
 _CHUNK = 1 << 16
 _MAX_LINE = 64 << 20  # of an answer: guest-file-read gives up to 48 MB
+_AGAIN = "try again; in the guest, systemctl restart qemu-guest-agent starts it anew"
+_ALLOWED = "what it allows is in /etc/qemu/qemu-ga.conf of the guest"
+_RUNS = "the machine has one while it runs, with guest_agent = true"
 _SYNC_DEADLINE = 10.0  # seconds for an agent whose guest is busy
 
 
@@ -83,19 +86,19 @@ class Agent:
         try:
             await self._stream.send_all(data)
         except trio.BrokenResourceError as error:
-            raise AgentError("the connection to the guest agent broke") from error
+            raise AgentError("the connection to the guest agent broke", _AGAIN) from error
 
     async def _receive_until(self, end: bytes) -> bytes:
         """What comes before a byte."""
         while end not in self._buffer:
             if len(self._buffer) > _MAX_LINE:
-                raise AgentError("the guest agent's answer has no end")
+                raise AgentError("the guest agent's answer has no end", _AGAIN)
             try:
                 data = await self._stream.receive_some(_CHUNK)
             except trio.BrokenResourceError:
                 data = b""
             if not data:
-                raise AgentError("the connection to the guest agent ended")
+                raise AgentError("the connection to the guest agent ended", _AGAIN)
             self._buffer += data
         line, _, rest = bytes(self._buffer).partition(end)
         self._buffer[:] = rest
@@ -106,12 +109,12 @@ class Agent:
         try:
             answer = json.loads(line)
         except ValueError as error:
-            raise AgentError(f"the guest agent answered {command} with no JSON") from error
+            raise AgentError(f"the guest agent answered {command} with no JSON", _AGAIN) from error
         if not isinstance(answer, dict) or not {"return", "error"} & answer.keys():
-            raise AgentError(f"the guest agent did not answer {command}")
+            raise AgentError(f"the guest agent did not answer {command}", _AGAIN)
         if "error" in answer:
             words = dict(answer["error"]).get("desc", "no reason given")
-            raise AgentError(f"the guest agent refuses {command}: {words}")
+            raise AgentError(f"the guest agent refuses {command}: {words}", _ALLOWED)
         return answer["return"]
 
 
@@ -136,7 +139,7 @@ async def open_agent(path: Path) -> AsyncIterator[Agent]:
     try:
         sock = connect_unix(path)
     except OSError as error:
-        raise AgentError(f"the guest agent's socket: {error.strerror}") from error
+        raise AgentError(f"the guest agent's socket: {error.strerror}", _RUNS) from error
     async with trio.SocketStream(trio.socket.from_stdlib_socket(sock)) as stream:
         agent = Agent(stream)
         with trio.move_on_after(_SYNC_DEADLINE) as deadline:

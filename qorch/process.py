@@ -121,7 +121,9 @@ def start_process(
             cwd="/",
         )
     except OSError as error:
-        raise MachineError(f"{argv[0]} does not run: {error.strerror}") from error
+        raise MachineError(
+            f"{argv[0]} does not run: {error.strerror}", f"ls -l {argv[0]}"
+        ) from error
     return Process.from_pid(child.pid, child)
 
 

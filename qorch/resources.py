@@ -193,7 +193,8 @@ def _open_handles(
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise MachineError(f"{plan.name} is running already") from None
+            hint = "another supervisor, or one before this, has started it: qorch ls"
+            raise MachineError(f"{plan.name} is running already", hint) from None
         report("bind sockets")
         paths = _Surroundings(run, state.machine_data(plan.name), connections)
         numbers: dict[str, int] = {}
@@ -251,7 +252,8 @@ def _open_appending(stack: ExitStack, path: Path, *, truncate: bool = False) -> 
     try:
         return _open(stack, path, flags)
     except OSError as error:
-        raise MachineError(f"{path} cannot be written: {error.strerror}") from error
+        message = f"{path} cannot be written: {error.strerror}"
+        raise MachineError(message, f"ls -ld {path.parent}") from error
 
 
 def _open_credential(stack: ExitStack, item: CredentialSpec) -> int:
@@ -259,7 +261,8 @@ def _open_credential(stack: ExitStack, item: CredentialSpec) -> int:
     try:
         content = base64.b64encode(item.file.read_bytes())
     except OSError as error:
-        raise MachineError(f"credential {item.name}: {item.file}: {error.strerror}") from error
+        message = f"credential {item.name}: {item.file}: {error.strerror}"
+        raise MachineError(message, "bring the file back, or correct its path") from error
     fd = os.memfd_create(f"qorch-{item.name}", os.MFD_CLOEXEC)
     stack.callback(os.close, fd)
     os.write(fd, b"io.systemd.credential.binary:%s=%s" % (item.name.encode(), content))

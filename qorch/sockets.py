@@ -70,8 +70,12 @@ def find_free_display(host: str, first: int = 0) -> int:
                 probe.bind(address)
         except OSError as error:
             if error.errno != errno.EADDRINUSE:
-                raise MachineError(f"nobody can listen at {host}: {error.strerror}") from error
+                hint = "listen = an address of this host: ip address shows them"
+                raise MachineError(
+                    f"nobody can listen at {host}: {error.strerror}", hint
+                ) from error
         else:
             return display
     last = FIRST_DISPLAY_PORT + _DISPLAYS - 1
-    raise MachineError(f"the ports {FIRST_DISPLAY_PORT} to {last} at {host} are all in use")
+    message = f"the ports {FIRST_DISPLAY_PORT} to {last} at {host} are all in use"
+    raise MachineError(message, "without listen, the screen is on a Unix socket")

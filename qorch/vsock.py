@@ -31,7 +31,8 @@ def open_vsock(cid: int) -> Iterator[int]:
             fcntl.ioctl(device, _VHOST_VSOCK_SET_GUEST_CID, struct.pack("=Q", cid))
         except OSError as error:
             if error.errno != errno.EADDRINUSE:
-                raise MachineError(f"CID {cid} cannot be reserved: {error.strerror}") from error
+                message = f"CID {cid} cannot be reserved: {error.strerror}"
+                raise MachineError(message, "leave cid out: one is chosen") from error
             message = f"CID {cid} is another guest's"
             raise MachineError(message, "give another one: [vm.NAME.vsock] cid") from error
         yield device

@@ -269,7 +269,9 @@ async def _type(console: Console, data: bytes) -> None:
     try:
         await console.send(data)
     except (trio.BrokenResourceError, trio.ClosedResourceError):
-        raise MachineError("the machine has ended, and its console with it") from None
+        raise MachineError(
+            "the machine has ended, and its console with it", "qorch log NAME"
+        ) from None
 
 
 async def _load(fields: dict[str, Any]) -> Spec:

@@ -51,7 +51,9 @@ def _identify(binary: Path) -> str:
         real = binary.resolve(strict=True)
         stat = real.stat()
     except OSError as error:
-        raise MachineError(f"{binary}: {error.strerror}") from error
+        raise MachineError(
+            f"{binary}: {error.strerror}", "apt-get install qemu-system-x86"
+        ) from error
     words = f"{real}\0{stat.st_size}\0{stat.st_mtime_ns}\0{stat.st_ino}"
     return hashlib.sha256(words.encode()).hexdigest()[:16]
 
