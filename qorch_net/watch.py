@@ -50,10 +50,13 @@ class LinkChanges:
     made: frozenset[str] = frozenset()
     missed: bool = False
 
-    def is_about(self, own: Collection[str], others: Collection[str]) -> bool:
-        """Whether something is wrong with interfaces of a network's `own`, or `others` are new."""
-        gone = self.lost | self.down
-        return self.missed or not (gone.isdisjoint(own) and self.made.isdisjoint(others))
+    def is_about(self, own: set[str], others: set[str]) -> bool:
+        """Whether something that is `own` was taken away, or `others`' was, or is there anew.
+
+        Who sets down what is not ours means it.
+        """
+        gone = self.lost & (own | others) | self.down & own | self.made & others
+        return self.missed or bool(gone)
 
 
 @contextmanager

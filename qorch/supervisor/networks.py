@@ -291,10 +291,11 @@ class Networks:
 
 
 def _find_interfaces(plan: NetworkPlan) -> tuple[set[str], set[str]]:
-    """A network's interfaces: all that matter, and those that others make."""
-    all_ = {plan.bridge, plan.subinterface, plan.uplink} - {None}
-    theirs = {plan.uplink, None if plan.makes_bridge else plan.bridge} - {None}
-    return {str(name) for name in all_}, {str(name) for name in theirs}
+    """A network's own interfaces, and those of others that it needs."""
+    bridge = {plan.bridge} if plan.makes_bridge else set()
+    own = (bridge | {plan.subinterface}) - {None}
+    theirs = {plan.uplink, plan.bridge} - {None, *own}
+    return {str(name) for name in own}, {str(name) for name in theirs}
 
 
 async def _wait_pid(pid: int) -> None:

@@ -31,6 +31,15 @@ def wait(watch):
     assert select.select([watch], [], [], 10)[0]
 
 
+def test_what_is_set_down_matters_where_it_is_ours():
+    """Who sets their own card or bridge down means it."""
+    changes = LinkChanges(down=frozenset({"one"}))
+    assert changes.is_about({"one"}, set())
+    assert not changes.is_about(set(), {"one"})
+    assert LinkChanges(lost=frozenset({"one"})).is_about(set(), {"one"})
+    assert LinkChanges(missed=True).is_about(set(), set())
+
+
 @pytest.mark.live
 def test_only_changes_of_our_tables_are_found(lab, tools):
     """A flush of all, of ours, a rule in ours: found. Somebody's own table: not. Nothing: not."""
@@ -93,11 +102,11 @@ def test_what_is_taken_away_is_found(lab, tools):
         assert find("addr del 10.1.0.1/24 dev br0")[0] == ["br0"]
         assert find("link set br0 down")[1] == ["br0"]
         assert find("link del br0", "link del p0")[0] == ["br0", "p0", "p1"]
-        assert not find_link_changes(watch).is_about({"br0"}, {"br0"})
+        assert not find_link_changes(watch).is_about({"br0"}, {"p0"})
         plan = lab.make_plan()
         lab.ensure(plan)
         wait(watch)
         changes = find_link_changes(watch)
-        assert not changes.is_about({plan.bridge}, ())
-        assert changes.is_about((), {plan.bridge})
+        assert not changes.is_about({plan.bridge}, set())
+        assert changes.is_about(set(), {plan.bridge})
     lab.remove()
