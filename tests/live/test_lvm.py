@@ -139,7 +139,7 @@ def snapshot_and_revert(web: TestMachine, block: BlockClient, directory: Path) -
     assert find_lvs() == {"web-disk1", "data"}
     assert block.find_snapshots("web") == []
     wait_written(web)
-    die_at(web.host, "let the guest go on", "create_snapshot", "web", "s1", {})
+    block.create_snapshot("web", "s1", report=ignore)
     assert find_paths(web) == ["web-disk0.1.qcow2", "web-disk1.1.qcow2", "data"]
     wait_written(web)
     assert find_lvs() == {"web-disk1", "data", "data.1"}
@@ -184,8 +184,8 @@ def restore(web: TestMachine, block: BlockClient, host: Host, directory: Path) -
 
 def test_full_thin_pool(qorch_host: Host, bios: Path, vg: str) -> None:
     """A full thin pool is extended as far as it may be, and the guest goes on; then it waits."""
-    small = ("-L", "4M", "-c", "512K", "--errorwhenfull", "y", "-n", "small")
-    run_lvm("lvcreate", "-y", "-q", "--type", "thin-pool", *small, vg)
+    run_lvm("lvcreate", "-y", "--type", "thin-pool", "-L", "4M", "-c", "512K", "-n", "small", vg)
+    run_lvm("lvchange", "-y", "--errorwhenfull", "y", f"{vg}/small")  # not after a minute
     text = SMALL + WEB.format(bios=bios)
     qorch_host.up(text)
     web, block = qorch_host.machine("web"), BlockClient(qorch_host.client)
