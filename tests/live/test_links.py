@@ -154,7 +154,7 @@ def test_kill_9_of_the_supervisor_while_the_uplink_moves(
     """At random instants of up and down: the next start has it one way or the other."""
     dice = random.Random(7)  # noqa: S311
     qorch_host.up(BRIDGE, wait=None)
-    for verb in ("down", "up", "down", "up", "down", "up"):
+    for verb in ("down", "up", "down", "up"):
         with qorch_host.inside():
             child = subprocess.Popen(
                 [*COMMAND, "--state-dir", qorch_host.directory, "network", verb, "office"],
