@@ -150,7 +150,7 @@ def test_up_again_keeps_the_data(qorch_host: Host, bios: Path) -> None:
 
 
 def test_bad_input(qorch_host: Host, bios: Path) -> None:
-    """What cannot be is one clear error, and nothing is changed."""
+    """What cannot be is one clear error, and nothing is changed, or it is ended later."""
     qorch_host.up(make_document(bios))
     block = BlockClient(qorch_host.client)
     block.create_snapshot("web", "s1", report=ignore)
@@ -168,3 +168,10 @@ def test_bad_input(qorch_host: Host, bios: Path) -> None:
             call()
         assert caught.value.kind == kind
     assert pool_of(qorch_host) == before
+    blocked = qorch_host.state.data / "images" / ".web.json.new"
+    blocked.mkdir()
+    with pytest.raises(ClientError, match="cannot write"):
+        block.create_snapshot("web", "s2", report=ignore)  # its overlays are in place by then
+    blocked.rmdir()
+    block.create_snapshot("web", "s3", report=ignore)  # what was begun is ended first
+    assert [row["name"] for row in block.find_snapshots("web")] == ["s1", "s2", "s3"]
