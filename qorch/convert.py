@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import enum
+import functools
 from collections.abc import Callable, Mapping
 from ipaddress import (
     IPv4Address,
@@ -122,8 +123,12 @@ def toml_name(field: attrs.Attribute[Any]) -> str:
     return name
 
 
-def make_converter() -> Converter:
-    """The converter of vm.toml and of stored definitions; strict about types and unknown keys."""
+@functools.cache
+def get_converter() -> Converter:
+    """The converter of vm.toml and of stored definitions; strict about types and unknown keys.
+
+    There is one for all: it takes a tenth of a second to learn the classes it meets.
+    """
     converter = Converter(forbid_extra_keys=True, omit_if_default=True)
     for scalar in (Size, Duration, Rate, Mac, Name, CpuSet, MachineType):
         converter.register_structure_hook(scalar, lambda value, kind: kind.from_text(value))

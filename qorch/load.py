@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import functools
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -13,22 +12,16 @@ import attrs
 from cattrs import (
     AttributeValidationNote,
     BaseValidationError,
-    Converter,
     ForbiddenExtraKeysError,
     IterableValidationNote,
 )
 
 from qorch.check import find_problems
-from qorch.convert import SHORT_KEYS, make_converter, toml_name
+from qorch.convert import SHORT_KEYS, get_converter, toml_name
 from qorch.errors import InputError, Problem
 from qorch.spec import Spec
 
 T = TypeVar("T")
-
-
-@functools.cache
-def _converter() -> Converter:
-    return make_converter()
 
 
 def load_text(text: str, directory: Path, file: str = "vm.toml") -> Spec:
@@ -47,7 +40,7 @@ def load_text(text: str, directory: Path, file: str = "vm.toml") -> Spec:
 def load_document(document: Mapping[str, Any], directory: Path) -> Spec:
     """Read a document that is already parsed. Raises InputError with every problem found."""
     try:
-        spec: Spec = _converter().structure(document, Spec)
+        spec: Spec = get_converter().structure(document, Spec)
     except BaseValidationError as error:
         raise InputError.from_problems(list(_problems(error))) from None
     spec = resolve_paths(spec, directory)

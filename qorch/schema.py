@@ -21,7 +21,7 @@ from uuid import UUID
 
 import attrs
 
-from qorch.convert import SHORT_FORMS, SHORT_KEYS, SWITCHES, make_converter, toml_name
+from qorch.convert import SHORT_FORMS, SHORT_KEYS, SWITCHES, get_converter, toml_name
 from qorch.spec import MachineType, Spec
 from qorch.units import CpuSet, Duration, Mac, Name, Rate, Size, Value
 
@@ -109,7 +109,7 @@ def _property(field: attrs.Attribute[Any], hint: Any, definitions: dict[str, Sch
     schema = dict(_form(hint, definitions))
     plain = not (isinstance(field.default, attrs.Factory | tuple) or attrs.has(type(field.default)))
     if plain and field.default not in (None, attrs.NOTHING):
-        schema["default"] = make_converter().unstructure(field.default)
+        schema["default"] = get_converter().unstructure(field.default)
     return schema
 
 

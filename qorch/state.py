@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import os
 import shutil
@@ -12,10 +11,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import attrs
-from cattrs import Converter
 
 from qorch.block.record import Saved
-from qorch.convert import make_converter
+from qorch.convert import get_converter
 from qorch.errors import QorchError
 from qorch.paths import StateDir
 from qorch.plan import MachinePlan
@@ -54,14 +52,9 @@ class PoolDefinition:
     plan: PoolPlan
 
 
-@functools.cache
-def _converter() -> Converter:
-    return make_converter()
-
-
 def write_json(path: Path, value: object) -> None:
     """Write a value so that a reader, or a crash, sees the old file or the new one."""
-    text = json.dumps(_converter().unstructure(value), indent=1)
+    text = json.dumps(get_converter().unstructure(value), indent=1)
     temporary = path.with_name(f".{path.name}.new")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -83,7 +76,7 @@ def write_json(path: Path, value: object) -> None:
 def read_json(path: Path, kind: type[T]) -> T:
     """Read what `write_json` wrote. Raises QorchError, naming the file, if it does not fit."""
     try:
-        return _converter().structure(_current(json.loads(path.read_text())), kind)
+        return get_converter().structure(_current(json.loads(path.read_text())), kind)
     except Exception as error:
         raise QorchError(
             f"{path} cannot be read: {error}", "it was written by another version, or damaged"

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qorch.convert import make_converter
+from qorch.convert import get_converter
 from qorch.plan import MachinePlan
 from qorch.spec import (
     Accel,
@@ -31,7 +31,7 @@ from qorch.spec import (
 from qorch.units import CpuSet, Duration, Mac, Name, Size
 from qorch_storage.plan import ImageFormat
 
-CONVERTER = make_converter()
+CONVERTER = get_converter()
 
 texts = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=9)
 names = st.builds(Name, st.text(string.ascii_lowercase, min_size=1, max_size=9))

@@ -17,10 +17,10 @@ from fake_host import (
     with_address,
     without,
 )
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from qorch.convert import make_converter
+from qorch.convert import get_converter
 from qorch.errors import InputError
 from qorch.facts import File, Image
 from qorch.load import load_text
@@ -53,7 +53,6 @@ def define(*plans):
     )
 
 
-@settings(max_examples=12)  # of 24
 @given(st.permutations(["a", "b", "c", "d"]))
 def test_the_same_input_gives_the_same_plan(order):
     """Byte for byte, and in whatever order the host's facts were found."""
@@ -64,7 +63,7 @@ def test_the_same_input_gives_the_same_plan(order):
     programs = {name: Path("/bin") / name for name in order}
     facts = make_facts().programs | programs
     plans = [plan_text(text), plan_text(text, programs=facts)]
-    one, other = (json.dumps(make_converter().unstructure(plan.machines)) for plan in plans)
+    one, other = (json.dumps(get_converter().unstructure(plan.machines)) for plan in plans)
     assert one == other
 
 

@@ -5,7 +5,7 @@ from fake_host import plan_text
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qorch.convert import make_converter
+from qorch.convert import get_converter
 from qorch.errors import InputError
 from qorch.plan import Defined, MachinePlan
 from qorch.units import Name
@@ -170,6 +170,6 @@ def test_plans_are_stored_and_read_back():
     """As JSON, places and specs included."""
     pairs = [(kind, what) for kind, parts in KINDS.items() for what in parts]
     machine = plan(make_text(pairs))
-    converter = make_converter()
+    converter = get_converter()
     stored = json.loads(json.dumps(converter.unstructure(machine)))
     assert converter.structure(stored, MachinePlan) == machine
