@@ -52,6 +52,17 @@ WEB = """
     [[vm.web.disk]]
     volume = "data"
 """
+SMALL = """
+    [pool.fast]
+    type = "lvm-thin"
+    vg = "qorch-live"
+    thin_pool = "small"
+    extend = { step = "4MiB", limit = "8MiB" }
+
+    [volume.data]
+    pool = "fast"
+    size = "12MiB"
+"""
 
 
 @pytest.fixture
@@ -169,3 +180,32 @@ def restore(web: TestMachine, block: BlockClient, host: Host, directory: Path) -
     host.client.start_machine("web", report=ignore, wait=300)
     assert set(verify(web, 3).values()) == {end}
     return end
+
+
+def test_full_thin_pool(qorch_host: Host, bios: Path, vg: str) -> None:
+    """A full thin pool is extended as far as it may be, and the guest goes on; then it waits."""
+    run_lvm("lvcreate", "-y", "--type", "thin-pool", "-L", "4M", "-c", "512K", "-n", "small", vg)
+    run_lvm("lvchange", "-y", "--errorwhenfull", "y", f"{vg}/small")  # not after a minute
+    text = SMALL + WEB.format(bios=bios)
+    qorch_host.up(text)
+    web, block = qorch_host.machine("web"), BlockClient(qorch_host.client)
+    with qorch_host.client.__class__(qorch_host.state) as other, other.open_events() as events:
+        web.type("w")
+        told = (event for event in events if event["event"] in {"NO_SPACE", "SPACE_EXTENDED"})
+        last = {"event": ""}
+        for event in told:
+            if (last["event"], event["event"]) == ("SPACE_EXTENDED", "NO_SPACE"):
+                break
+            last = event
+    assert find_group(vg).volumes["small"].size == 8 << 20
+    assert web.show()["state"] == "paused"
+    (lack,) = web.show()["lacks"]
+    assert lack == {key: event[key] for key in lack}
+    assert (lack["volume"], lack["pool"]) in {("web-disk1", "fast"), ("data", "fast")}
+    assert 1 << 20 <= lack["missing"] <= 12 << 20
+    run_lvm("lvextend", "-y", "-q", "-L", "+8M", f"{vg}/small")
+    block.resume_machine("web", report=ignore)
+    wait_written(web)
+    end = stop_writing(web)
+    assert set(verify(web, 3).values()) == {end}
+    qorch_host.down(text)
