@@ -153,6 +153,13 @@ class Store:
         (directory / "definition.json").unlink(missing_ok=True)
         shutil.rmtree(directory, ignore_errors=True)
 
+    def remove_remains(self) -> None:
+        """End removals that were killed once the definition was gone."""
+        for directory in (self.state.data / "vm", self.state.data / "network"):
+            for entry in directory.iterdir() if directory.is_dir() else ():
+                if not (entry / "definition.json").is_file():
+                    shutil.rmtree(entry, ignore_errors=True)
+
     def write_run(self, plan: MachinePlan) -> None:
         """Record that a machine is being started, and as what."""
         write_json(self.state.machine_run(plan.name) / "plan.json", plan)

@@ -378,3 +378,4 @@ class Supervisor:
         await self.storage.adopt(report)
         await self.block.adopt(report)
         await self._networks.adopt(report)
+        self._definitions.remove_remains()

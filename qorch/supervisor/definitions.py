@@ -23,6 +23,10 @@ class Definitions:
         """Take what is stored."""
         self._machines |= self._store.read_machines()
 
+    def remove_remains(self) -> None:
+        """End removals that were killed in the middle, of machines and of networks."""
+        self._store.remove_remains()
+
     def __contains__(self, name: object) -> bool:
         return name in self._machines
 

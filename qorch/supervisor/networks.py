@@ -252,9 +252,7 @@ class Networks:
         def tidy() -> None:
             run_dir.mkdir(parents=True, exist_ok=True)
             remove_orphans(self.state.owner, keep=set(self.defined), run_dir=run_dir)
-            for path in (self.state.data / "network").glob("*"):
-                if path.name not in self.defined:
-                    self._store.remove_network(Name(path.name))
+            self._store.remove_remains()
 
         async with self._turn:
             await trio.to_thread.run_sync(tidy)

@@ -155,6 +155,16 @@ def test_an_unknown_key_in_a_stored_file_is_an_error(store):
         store.read_machines()
 
 
+def test_a_removal_that_was_killed_is_ended(store):
+    """What was of a machine whose definition is gone goes, too; what is defined stays."""
+    store.write_machine(make_definition())
+    for name in ("vm/gone", "network/lan"):
+        (store.state.data / name).mkdir(parents=True)
+        (store.state.data / name / "console.log").touch()
+    store.remove_remains()
+    assert [*store.state.data.glob("*/*")] == [store.state.machine_data("web")]
+
+
 def test_a_half_written_definition_is_no_machine(store):
     """A directory without a definition is what a crash before the first write leaves."""
     store.state.machine_data("web").mkdir(parents=True)
