@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from qorch.paths import StateDir
+from qorch.lock import open_lock, try_lock
+from qorch.paths import StateDir
 
 COMMAND = (sys.executable, "-P", "-m", "qorch")  # -P: not whatever `qorch` lies in the directory
 LINGER = 5.0  # seconds that a supervisor started here stays with nothing to do
@@ -84,16 +85,21 @@ def meet(state: StateDir, *, patience: float = _PATIENCE) -> socket.socket | Cla
     A supervisor that is shutting down is waited for, at most `patience` seconds. Raises
     RendezvousError.
     """
-    try:
-        _make_directories(state)
-        with open(_open_lock(state.start_lock), "wb") as start_lock:
-            fcntl.flock(start_lock, fcntl.LOCK_EX)
-            return _meet_locked(state, time.monotonic() + patience)
-    except OSError as error:
-        message = f"cannot prepare {state.run}: {error.strerror}: {error.filename or state.run}"
-        raise RendezvousError(
-            message, "run as a user who may write there, or choose --state-dir"
-        ) from error
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            _make_directories(state)
+            with os.fdopen(open_lock(state.start_lock), "wb") as start_lock:
+                fcntl.flock(start_lock, fcntl.LOCK_EX)
+                return _meet_locked(state, deadline)
+        except OSError as error:
+            # One that has just ended takes its directory with it, also from under us.
+            if isinstance(error, FileNotFoundError) and time.monotonic() < deadline:
+                continue
+            message = f"cannot prepare {state.run}: {error.strerror}: {error.filename or state.run}"
+            raise RendezvousError(
+                message, "run as a user who may write there, or choose --state-dir"
+            ) from error
 
 
 def claim(state: StateDir) -> Claim:
@@ -182,20 +188,14 @@ def _meet_locked(state: StateDir, deadline: float) -> socket.socket | Claim:
 
 
 def _claim_nowait(state: StateDir) -> Claim | None:
+    lock = try_lock(state.supervisor_lock)
+    if lock is None:
+        return None
     with contextlib.ExitStack() as on_failure:
-        lock = _open_lock(state.supervisor_lock)
         on_failure.callback(os.close, lock)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return None
         listener = open_listener(state.api_socket)
         on_failure.pop_all()
     return Claim(listener, lock)
-
-
-def _open_lock(path: Path) -> int:
-    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
 
 
 @contextlib.contextmanager

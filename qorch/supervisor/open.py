@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -12,6 +11,7 @@ from pathlib import Path
 import trio
 
 from qorch.errors import QorchError
+from qorch.lock import try_lock
 from qorch.nursery import open_nursery
 from qorch.paths import StateDir
 from qorch.progress import Report, ignore
@@ -105,22 +105,25 @@ async def _run_tasks(
 def _hold(state: StateDir, lock: int | None = None) -> Iterator[None]:
     """Be the only supervisor of a state directory; `lock` is an inherited fd that says so."""
     with ExitStack() as stack:
-        if lock is None:
-            state.run.mkdir(parents=True, exist_ok=True, mode=0o700)
-            state.data.mkdir(parents=True, exist_ok=True, mode=0o700)
-            lock = os.open(state.supervisor_lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        stack.callback(os.close, lock)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        held = _lock(state) if lock is None else lock
+        if held is None:
             raise QorchError(
                 f"another supervisor runs with the state in {state.data}",
                 "talk to that one (qorch ls), or choose another --state-dir",
-            ) from None
+            )
+        stack.callback(os.close, held)
         try:
             yield
         finally:
             _tidy_run(state)
+
+
+def _lock(state: StateDir) -> int | None:
+    while True:
+        state.run.mkdir(parents=True, exist_ok=True, mode=0o700)
+        state.data.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with suppress(FileNotFoundError):  # one that ended has taken the directory with it
+            return try_lock(state.supervisor_lock)
 
 
 def _tidy_run(state: StateDir) -> None:
