@@ -11,7 +11,8 @@ from qorch.units import Name
 from qorch_net.errors import NetError
 from qorch_net.watch import find_changes, find_link_changes, open_link_watch, open_watch
 
-_RETRY_DELAY = 1.0  # seconds before a repair that failed is tried again
+_SHORT_DELAY = 0.1  # seconds before a repair that failed is tried for the second time
+_RETRY_DELAY = 1.0  # seconds before it is tried again after that
 _MAX_DELAY = 30.0  # it doubles: an uplink may stay away
 
 
@@ -50,11 +51,15 @@ async def watch_links(
 
 
 async def _repair(networks: Networks) -> None:
+    """Try until it succeeds; the first time may have come in the middle of somebody's change."""
+    delay = _SHORT_DELAY
     while True:
         try:
             await networks.repair_rules()
         except NetError as error:
-            networks.tell_broken(error)
-            await trio.sleep(_RETRY_DELAY)
+            if delay > _SHORT_DELAY:
+                networks.tell_broken(error)
+            await trio.sleep(delay)
+            delay = _RETRY_DELAY
         else:
             return

@@ -69,11 +69,8 @@ def test_rules_are_put_back(qorch_host: Host, command: str) -> None:
         assert "192.168.150.0/24" in before
         qorch_host.run("nft", *command.format(table).split())
         event = next(events)
-        assert (event["event"], event["network"], event["step"]) == (
-            "NETWORK_REPAIRED",
-            "lan",
-            "rules",
-        )
+        wanted = {"event": "NETWORK_REPAIRED", "network": "lan", "step": "rules"}
+        assert event.items() >= wanted.items()
         assert qorch_host.run("nft", "list", "ruleset").stdout == before
         qorch_host.down(text)
     assert qorch_host.find_leftovers() == []
