@@ -40,5 +40,6 @@ def test_ls_loads_few_modules_of_ours(qorch, served):
         "qorch.cli.output",
         "qorch.cli.verbs",
         "qorch.client",
+        "qorch.lock",
         "qorch.paths",
     }
