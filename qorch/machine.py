@@ -252,7 +252,7 @@ class Machine:
             fd = os.open(saved.memory, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
             raise MachineError(
-                f"the memory of {self.plan.name} in {saved.memory}: {error.strerror}"
+                f"the memory of {self.plan.name} in {saved.memory}: {error.strerror}", self._hint
             ) from error
         try:
             await load_memory(self.monitor, fd)

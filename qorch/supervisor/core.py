@@ -182,9 +182,9 @@ class Supervisor:
         """Make what a document describes be there and run; change only what differs.
 
         Media and limits of a running machine are changed; if more of it has, it goes on as it is
-        unless `restart`. With `wait`,
-        its guests must be ready within so many seconds. If a step fails, what this call made is
-        undone. Raises InputError, MachineError, NetError, StorageError.
+        unless `restart`. With `wait`, its guests must be ready within so many seconds. If a step
+        fails, what this call made is undone. Raises InputError, MachineError, NetError,
+        StorageError.
         """
         async with AsyncExitStack() as undo:
             async with self._changing:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from reports import ignore
 from writer import (
     check_images,
     make_document,
@@ -20,10 +21,6 @@ from qorch.client import ClientError
 from qorch.testing import Host
 
 pytestmark = pytest.mark.live
-
-
-def ignore(_line: object) -> None:
-    """Take no notice of progress."""
 
 
 def read_backup(directory: Path, id_: str, scratch: Path) -> int:

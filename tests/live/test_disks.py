@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from reports import ignore
 from writer import (
     ask_written,
     check_images,
@@ -27,10 +28,6 @@ POOL = """
     [pool.other]
     path = "{path}"
 """
-
-
-def ignore(_line: object) -> None:
-    """Take no notice of progress."""
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from reports import ignore
 
 from qorch.testing import Host
 
@@ -28,10 +29,6 @@ TINY = """
 
     [[vm.web.nic]]
 """
-
-
-def ignore(_line: object) -> None:
-    """Take no notice of progress."""
 
 
 @pytest.mark.parametrize("machine", ["q35", "microvm"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from reports import ignore
 
 from qorch.testing import Host, TestMachine
 
@@ -23,10 +24,6 @@ DOCUMENT = """
     [[vm.web.nic]]
     vhost = true
 """
-
-
-def ignore(_line: object) -> None:
-    """Take no notice of progress."""
 
 
 def assert_under_kvm(machine: TestMachine, pins: list[int]) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from reports import ignore
 from writer import read_records, start_writing, stop_writing, verify, wait_written
 
 from qorch.block_client import BlockClient
@@ -78,10 +79,6 @@ def vg(tmp_path: Path) -> Iterator[str]:
     run_lvm("vgremove", "-f", "-y", VG)
     subprocess.run(["losetup", "-d", loop], check=True)
     assert left == set()
-
-
-def ignore(_line: object) -> None:
-    """Take no notice of progress."""
 
 
 def find_lvs() -> set[str]:

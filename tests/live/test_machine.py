@@ -9,6 +9,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from reports import ignore
 
 from qorch.client import ClientError
 from qorch.testing import Host
@@ -118,8 +119,6 @@ def test_stop_start_restart_kill(qorch_host: Host, bios_disk: Path) -> None:
     """A guest is powered down, started, restarted and killed; its definition stays."""
     qorch_host.up(make_web(bios_disk))
     web, client = qorch_host.machine("web"), qorch_host.client
-
-    def ignore(_line: object) -> None: ...
 
     client.stop_machine("web", report=ignore)
     assert "GUEST-POWERDOWN" in web.console_log

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from free_monitor import ask_qemu
+from reports import ignore
 from writer import (
     check_images,
     make_document,
@@ -26,10 +27,6 @@ from qorch.client import ClientError
 from qorch.testing import Host
 
 pytestmark = pytest.mark.live
-
-
-def ignore(_line: object) -> None:
-    """Take no notice of progress."""
 
 
 def find_memory(host: Host) -> list[Path]:

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from reports import ignore
 from writer import (
     check_images,
     make_document,
@@ -27,10 +28,6 @@ from qorch.client import ClientError
 from qorch.testing import Host
 
 pytestmark = pytest.mark.live
-
-
-def ignore(_line: object) -> None:
-    """Take no notice of progress."""
 
 
 @contextmanager

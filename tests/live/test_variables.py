@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from free_monitor import ask_qemu
+from reports import ignore
 
 from qorch.block_client import BlockClient
 from qorch.testing import Host
@@ -23,10 +24,6 @@ firmware = { type = "uefi" }
 size = "1MiB"
 """
 END = 0x83E00  # the last sector of the store: nothing of the firmware's own
-
-
-def ignore(_line: object) -> None:
-    """Take no notice of progress."""
 
 
 def mark(host: Host, byte: int) -> None:

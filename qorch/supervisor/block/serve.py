@@ -210,7 +210,7 @@ async def take_down(work: Work, journal: Journal) -> None:
             await work.try_execute(remove_bitmap(node, name))
     await work.close_nodes([change.after.path for change in journal.disks])
     await work.in_thread(remove_volumes, journal.made, work.tell())
-    if journal.socket is not None:
+    if journal.socket is not None and journal.socket.is_socket():  # not what came there since
         journal.socket.unlink(missing_ok=True)
     work.step("serve: taken down")
     work.records.clear_journal(work.name)
