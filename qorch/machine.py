@@ -305,8 +305,8 @@ class Machine:
                 await self.monitor.execute("set_link", {"name": f"{nic.id}-dev", "up": False})
 
     async def _watch(self) -> None:
-        async with trio.open_nursery() as nursery:
-            with self.monitor.listen() as events:
+        with self.monitor.listen() as events:
+            async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._follow_events, events)
                 if self._console is not None:
                     nursery.start_soon(self._console.run)

@@ -16,6 +16,7 @@ import trio
 from qorch.api import rendezvous
 from qorch.api.activity import Activity
 from qorch.api.serve import run_api
+from qorch.errors import QorchError
 from qorch.load import load_text
 from qorch.nursery import open_nursery
 from qorch.paths import StateDir
@@ -23,6 +24,8 @@ from qorch.progress import Progress, Report
 from qorch.qmp import Transcript
 from qorch.spec import Spec
 from qorch.supervisor import Supervisor, open_supervisor
+from qorch_net.errors import NetError
+from qorch_storage.errors import StorageError
 
 _log = logging.getLogger("qorch")
 
@@ -43,7 +46,14 @@ def serve(
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     claim = _claim(state, api, lock)
-    trio.run(functools.partial(_serve, state, claim, linger=linger, stop_machines=stop_machines))
+    main = functools.partial(_serve, state, claim, linger=linger, stop_machines=stop_machines)
+    try:
+        trio.run(main)
+    except (QorchError, NetError, StorageError):
+        raise
+    except Exception:
+        _log.exception("the supervisor ends of what it did not expect")
+        raise
 
 
 def run_foreground(

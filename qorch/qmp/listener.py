@@ -83,7 +83,9 @@ class Listener:
         return event
 
     async def _next(self) -> Event:
-        # Not one event per turn of the scheduler: the monitor reads hundreds in one.
+        # Not one event per turn of the scheduler: the monitor reads hundreds in one. One who is
+        # being cancelled must not find that the listener has been closed meanwhile.
+        await trio.lowlevel.checkpoint_if_cancelled()
         try:
             return self._channel[1].receive_nowait()
         except trio.WouldBlock:

@@ -21,7 +21,8 @@ from qorch.qmp import (
     open_monitor,
     run_monitor,
 )
-from qorch.qmp.listener import MAX_HELD
+from qorch.qmp.listener import MAX_HELD, Listener
+from qorch.qmp.session import Event
 
 BIG = {"x": "y" * 1_000_000}
 
@@ -186,6 +187,22 @@ async def test_listeners(peer):
             assert (await anext(some)).name == "RESUME"
         with pytest.raises(trio.ClosedResourceError):
             await anext(some)
+
+
+async def test_cancelled_reader_finds_no_closed_listener():
+    """A reader that an event has woken when it is cancelled goes, though the listener is closed."""
+    listener = Listener(frozenset())
+
+    async def read():
+        async for _ in listener:
+            pass
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(read)
+        await wait_all_tasks_blocked()
+        listener.offer_nowait(Event(name="STOP", timestamp=1.5))
+        nursery.cancel_scope.cancel()
+        listener.close()
 
 
 async def test_flood_with_a_lazy_listener(peer):
