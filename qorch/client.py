@@ -116,11 +116,16 @@ class Client:
         answer: dict[str, Any] = self._ask("GET", _machine(name))
         return answer
 
-    def plan(self, document: Document, *, down: bool = False) -> list[dict[str, Any]]:
+    def plan(
+        self, document: Document, *, down: bool = False, report: Report | None = None
+    ) -> list[dict[str, Any]]:
         """What `up` (or `down`) would do: `{action, kind, name, detail}` each."""
-        body = document._asdict() | {"down": down}
-        answer: list[dict[str, Any]] = self._ask("POST", "/v1/plan", body)
-        return answer
+        body = document._asdict() | {"down": down, "notes": True}
+        answer: dict[str, list[dict[str, Any]]] = self._ask("POST", "/v1/plan", body)
+        if report is not None:
+            for note in answer["notes"]:
+                report(note)
+        return answer["changes"]
 
     def up(
         self,

@@ -142,9 +142,15 @@ class _Api:
         return Json(await self.supervisor.show_machine(find_name(request)))
 
     async def plan(self, request: Request) -> Response:
-        fields = await read_fields(request, _DOCUMENT | {"down": Field(read_flag, default=False)})
-        changes = await self.supervisor.plan(await _load(fields), down=fields["down"])
-        return Json([attrs.asdict(change) for change in changes])
+        flags = {key: Field(read_flag, default=False) for key in ("down", "notes")}
+        fields = await read_fields(request, _DOCUMENT | flags)
+        notes: list[Progress] = []
+        plan = functools.partial(self.supervisor.plan, down=fields["down"], report=notes.append)
+        changes = await plan(await _load(fields))
+        rows = [attrs.asdict(change) for change in changes]
+        if not fields["notes"]:
+            return Json(rows)
+        return Json({"changes": rows, "notes": [_describe_progress(note) for note in notes]})
 
     async def up(self, request: Request) -> Response | Stream:
         restart = {"restart": Field(read_flag, default=False)}

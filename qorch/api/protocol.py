@@ -281,7 +281,7 @@ class Supervisor(Protocol):
     async def show_machine(self, name: str) -> dict[str, object]:
         """Describe a machine as `qorch show --json` prints it."""
 
-    async def plan(self, spec: Spec, *, down: bool = False) -> Sequence[Any]:
+    async def plan(self, spec: Spec, *, report: Report, down: bool = False) -> Sequence[Any]:
         """List the changes: attrs values with `action`, `kind`, `name`, `detail`."""
 
     async def up(

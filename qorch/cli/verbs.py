@@ -82,8 +82,8 @@ def down(file: str, *, volumes: bool) -> None:
 @json_option
 def plan(file: str, *, down: bool, as_json: bool) -> None:
     """Show what `qorch up` would change, and change nothing."""
-    with open_client() as client:
-        changes = client.plan(read_document(file), down=down)
+    with Progress() as progress, open_client() as client:
+        changes = client.plan(read_document(file), down=down, report=progress)
     if as_json:
         print_json(changes)
     else:

@@ -99,11 +99,16 @@ class Supervisor:
         failure = self._machines.failure_of(known)
         return {**details, "failure": failure, "lacks": self.block.space.find(known)}
 
-    async def plan(self, spec: Spec, *, down: bool = False) -> list[Change]:
-        """What `up`, or `down`, would do; changes nothing. Raises InputError."""
+    async def plan(
+        self, spec: Spec, *, down: bool = False, report: Report = ignore
+    ) -> list[Change]:
+        """What `up`, or `down`, would do; changes nothing. Raises InputError.
+
+        What a person should know about it is reported as notes.
+        """
         if down:
             return make_removals(spec, self._defined, self._machines.plans)
-        facts, plan = await self._make_plan(spec)
+        facts, plan = await self._make_plan(spec, report)
         return make_changes(plan, facts, self._defined, self._machines.plans)
 
     async def wait_idle(self) -> None:
@@ -153,7 +158,7 @@ class Supervisor:
         )
         return self.storage.add_to(defined)
 
-    async def _make_plan(self, spec: Spec) -> tuple[Facts, Plan]:
+    async def _make_plan(self, spec: Spec, report: Report) -> tuple[Facts, Plan]:
         if problems := find_problems(spec):
             raise InputError.from_problems(problems)
         facts = await trio.to_thread.run_sync(probe, spec, self.state, self.storage.plans)
@@ -162,6 +167,8 @@ class Supervisor:
         problems = await trio.to_thread.run_sync(find)
         if problems:
             raise InputError.from_problems(problems)
+        for note in plan.notes:
+            report(Progress(note.kind, note.name, message=note.message))
         return facts, plan
 
     def _find_lacks(self, plan: Plan, facts: Facts) -> list[Problem]:
@@ -188,9 +195,7 @@ class Supervisor:
         """
         async with AsyncExitStack() as undo:
             async with self._changing:
-                facts, plan = await self._make_plan(spec)
-                for note in plan.notes:
-                    report(Progress(note.kind, note.name, message=note.message))
+                facts, plan = await self._make_plan(spec, report)
                 changes = make_changes(plan, facts, self._defined, self._machines.plans)
                 stale = {Name(c.name) for c in changes if c.kind == "vm" and c.action == "restart"}
                 live = {Name(c.name) for c in changes if c.kind == "vm" and c.action == "change"}

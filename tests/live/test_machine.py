@@ -74,14 +74,15 @@ def test_kvm(qorch_host: Host, bios_disk: Path) -> None:
 
 
 def test_auto_takes_tcg_without_vmx_or_svm(qorch_host: Host, bios_disk: Path) -> None:
-    """`accel = "auto"` runs the guest either way, and says so when it is not KVM."""
+    """`accel = "auto"` runs the guest either way, and `plan` and `up` say so when it is not KVM."""
     flags = Path("/proc/cpuinfo").read_text()
-    notes: list[str] = []
-    qorch_host.client.up(
-        qorch_host._document(make_web(bios_disk, accel="auto")),
-        wait=180,
-        report=lambda line: notes.append(line.get("message", "")),
-    )
+    document = qorch_host._document(make_web(bios_disk, accel="auto"))
+    planned: list[dict[str, str]] = []
+    qorch_host.client.plan(document, report=planned.append)
+    told: list[dict[str, str]] = []
+    qorch_host.client.up(document, wait=180, report=told.append)
+    notes = [line["message"] for line in told if line["type"] == "note"]
+    assert [line["message"] for line in planned] == notes
     hardware = Path("/dev/kvm").exists() and ("vmx" in flags or "svm" in flags)
     assert qorch_host.machine("web").show()["accel"] == ("kvm" if hardware else "tcg")
     assert any("TCG" in note for note in notes) is not hardware

@@ -44,6 +44,7 @@ DETAILS = {
     "console": "/run/console.sock",
     "qmp": "/run/monitor.sock",
 }
+NO_KVM = Progress("vm", "web", message="KVM is not there: it runs under TCG")
 
 
 @attrs.frozen
@@ -223,9 +224,11 @@ class FakeSupervisor:
         self._check(name)
         return {**DETAILS, "name": name}
 
-    async def plan(self, spec, *, down=False):
+    async def plan(self, spec, *, report, down=False):
         """See the protocol."""
         action = "remove" if down else "create"
+        if not down:
+            report(NO_KVM)
         return [Change(action, "vm", name, f"{vm.cpu.count} CPU") for name, vm in spec.vms.items()]
 
     async def up(self, spec, *, report, wait=None, restart=False):
@@ -234,7 +237,7 @@ class FakeSupervisor:
         report(Progress("network", "default", "create bridge"))
         for name in spec.vms:
             await self._act(name, report, "start")
-        report(Progress("vm", "web", message="KVM is not there: it runs under TCG"))
+        report(NO_KVM)
         self.calls.append("up done")
 
     async def down(self, spec, *, report, volumes=False):

@@ -23,6 +23,17 @@ async def test_rows(api):
     assert answer.json[0]["ips"] == ["192.168.133.5"]
 
 
+async def test_plan(api):
+    """A plan is a list of changes; who asks for the notes gets both."""
+    changes = (await api.ask("POST", "/v1/plan", DOCUMENT)).json
+    assert [change["action"] for change in changes] == ["create"]
+    note = "KVM is not there: it runs under TCG"
+    assert (await api.ask("POST", "/v1/plan", DOCUMENT | {"notes": True})).json == {
+        "changes": changes,
+        "notes": [{"type": "note", "kind": "vm", "name": "web", "message": note}],
+    }
+
+
 async def test_progress_lines(api):
     """A verb's answer is one JSON object per line, and the last says how it ended."""
     answer = await api.ask("POST", "/v1/machines/web/start")

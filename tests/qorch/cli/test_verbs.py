@@ -76,7 +76,9 @@ def test_ip(qorch, served):
 
 def test_plan(qorch, served, document):
     """`plan` prints what would be done, `--json` with the keys that scripts rely on."""
-    assert qorch("plan").out == "action  kind  name  detail\ncreate  vm    web   1 CPU\n"
+    done = qorch("plan")
+    assert done.out == "action  kind  name  detail\ncreate  vm    web   1 CPU\n"
+    assert done.err == "note: vm web: KVM is not there: it runs under TCG\n"
     changes = json.loads(qorch("plan", "vm.toml", "--down", "--json").out)
     assert changes == [{"action": "remove", "kind": "vm", "name": "web", "detail": "1 CPU"}]
 
