@@ -82,6 +82,7 @@ def plan_machine(
         kept.places() if kept else {},
         problems,
     )
+    notes += (Note(kind="vm", name=name, message=message) for message in placement.unseen)
     nics = NicPlanner(path, name, uuid, accel, facts, networks, kept, taken, placement, problems)
     machine = MachinePlan(
         name=name,

@@ -25,10 +25,14 @@ _NUMBERED = (
 
 @attrs.frozen
 class Placement:
-    """The controllers of a machine in the order QEMU needs, and the place of each device by id."""
+    """The controllers of a machine in the order QEMU needs, and the place of each device by id.
+
+    `unseen` says what no guest finds where it is.
+    """
 
     controllers: tuple[ControllerPlan, ...]
     places: Mapping[str, Place]
+    unseen: tuple[str, ...] = ()
 
     def get(self, id_: str) -> Place:
         """A device's place; an empty one where it has none."""
@@ -62,7 +66,7 @@ def place_devices(
             place = places.get(seat.id, Place())
             places[seat.id] = attrs.evolve(place, acpi_index=seat.address.acpi_index)
     ports = () if family is MachineFamily.MICROVM else tuple(pci.port_places())
-    return Placement(controllers.finish(places, ports), places)
+    return Placement(controllers.finish(places, ports), places, tuple(pci.find_unseen()))
 
 
 def _seat_units(
@@ -110,6 +114,7 @@ def _seat_pci(
         controllers.keep_bridge(bridge)
     if pci.express:
         pci.add_spare_ports()
+    pci.refuse_single()
 
 
 def _refuse_pci(seats: Sequence[Seat], problems: list[Problem]) -> None:

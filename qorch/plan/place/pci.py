@@ -103,7 +103,7 @@ class PciMap:
         point = (slot, address.function or 0)
         if self._check(seat, bus, point):
             self._take(seat, bus, point)
-            if address.multifunction is not None:
+            if address.multifunction is not None and not point[1]:
                 bus.multifunction[slot] = address.multifunction
         return True
 
@@ -198,7 +198,7 @@ class PciMap:
         return False
 
     def _seat_on_root(self, seat: Seat) -> bool:
-        if seat.fixed is not None and seat.fixed not in self.root.taken:
+        if seat.fixed is not None and self._has_room(seat.fixed):
             self._take(seat, self.root, seat.fixed)
             return True
         for slot in self._root_slots(seat):
@@ -206,6 +206,11 @@ class PciMap:
                 self._take(seat, self.root, (slot, 0))
                 return True
         return False
+
+    def _has_room(self, point: Point) -> bool:
+        """Whether the root bus has it free, and with it a function 0: no guest looks further."""
+        slot, function = point
+        return point not in self.root.taken and (not function or (slot, 0) in self.root.taken)
 
     def _root_slots(self, seat: Seat) -> Iterator[int]:
         if self.express:
@@ -226,7 +231,28 @@ class PciMap:
                 return
             free += port_name(point) not in self.buses and self._open_port(point)
 
+    def refuse_single(self) -> None:
+        """A function 0 that denies the others of its slot: QEMU does not take them."""
+        for bus in self.buses.values():
+            for slot in (slot for slot, given in bus.multifunction.items() if not given):
+                others = (bus.taken.get((slot, function)) for function in range(1, FUNCTIONS))
+                if names := ", ".join(filter(None, others)):
+                    path = f"{bus.taken[slot, 0]}.address.multifunction"
+                    message = f"false keeps {names} out of slot {slot:#x} of {bus.name}"
+                    self.problems.append(Problem(path, message, "leave it out"))
+
     # -- the result --------------------------------------------------------------------------
+
+    def find_unseen(self) -> Iterator[str]:
+        """Tell what is in vain: guests look for further functions only where there is a first."""
+        for bus in self.buses.values():
+            slots: dict[int, list[str]] = {}
+            for (slot, _), owner in sorted(bus.taken.items()):
+                slots.setdefault(slot, []).append(owner)
+            for slot, owners in slots.items():
+                if (slot, 0) not in bus.taken:
+                    where = f"slot {slot:#x} of {bus.name} has no function 0"
+                    yield f"guests do not find {', '.join(owners)}: {where}; give one of them that"
 
     def port_places(self) -> Iterator[tuple[str, Place]]:
         """The root ports that were made here, by name, in the order of their places."""

@@ -131,6 +131,33 @@ def test_functions_of_one_slot_make_it_multifunction():
     assert (places["nic0"].multifunction, places["nic1"].multifunction) == (True, None)
 
 
+def test_functions_without_a_first_one_are_noted():
+    """QEMU and libvirt take them, but no guest looks for them."""
+    address = "{{ model = 'e1000', address = {{ bus = 'pcie.0', slot = 9, function = {} }} }}"
+    nics = [("nic", address.format(function)) for function in (1, 2)]
+    (note,) = plan_text(make_text(nics)).notes
+    assert note.name == "web"
+    assert note.message.startswith("guests do not find vm.web.nic[0], vm.web.nic[1]: slot 0x9 of")
+    assert plan_text(make_text([*nics, ("nic", address.format(0))])).notes == ()
+
+
+def test_a_controller_alone_is_where_guests_find_it():
+    """The EHCI of ICH9 is function 7 beside its companions; without them it is function 0."""
+    ehci, uhci = (("controller", f"{{ model = 'ich9-usb-{x}1' }}") for x in ("ehci", "uhci"))
+    assert plan(make_text([ehci])).places()["controller0"].addr.endswith(".0x0")
+    assert plan(make_text([ehci, uhci])).places()["controller0"].addr == "0x1d.0x7"
+
+
+def test_a_single_function_has_its_slot_alone():
+    """QEMU refuses others beside a function 0 that says so; what another one says is in vain."""
+    address = "{{ address = {{ slot = 9, function = {}, multifunction = false }} }}"
+    one, other = (("nic", address.format(function)) for function in (0, 1))
+    message = "false keeps vm.web.nic[1] out of slot 0x9 of pcie.0"
+    assert refuse(make_text([one, other])) == {"vm.web.nic[0].address.multifunction": message}
+    first = ("nic", "{ address = { slot = 9 } }")
+    assert plan(make_text([first, other])).places()["nic0"].multifunction is True
+
+
 def test_conventional_cards_are_behind_a_bridge_on_q35():
     """Where they can be unplugged; on pc they are on the root bus."""
     q35 = plan(make_text([("nic", "{ model = 'rtl8139' }")]))
