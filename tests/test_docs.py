@@ -21,6 +21,7 @@ from qorch.spec import (
     MemoryBackendSpec,
     RateSpec,
     Spec,
+    VhostUserSpec,
     VirtioSpec,
 )
 
@@ -45,6 +46,7 @@ SHARED = {  # small tables that stand in many places, described once
     ChardevSpec: "`backend = { … }` of ports",
     MemoryBackendSpec: "`backend = { … }` of memory",
     RateSpec: "`rate_in = { … }`, `rate_out = { … }`",
+    VhostUserSpec: "`vhost_user = { … }`",
     VirtioSpec: "`virtio = { … }`",
 }
 

@@ -54,8 +54,8 @@ def make_switches(plan: MachinePlan, handles: Handles) -> Iterator[Switch]:
     yield from make_ports(plan, handles)
     yield from make_groups(plan.disks)
     for disk in plan.disks:
-        yield from make_disk(plan, disk)
-    yield from make_seed(plan)
+        yield from make_disk(plan, disk, handles)
+    yield from make_seed(plan, handles)
     for nic in plan.nics:
         yield from make_nic(plan, nic, handles)
     yield from make_tpm(plan, handles)

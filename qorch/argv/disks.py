@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from qorch.argv.blockdev import find_top, make_nodes
+from qorch.argv.chardev import make_chardev
 from qorch.argv.transport import find_transport
+from qorch.handles import Handles
 from qorch.plan import DiskPlan, MachinePlan
-from qorch.spec import Aio, Cache, DiskBus, DiskDevice, MachineFamily
+from qorch.spec import Aio, Cache, DiskBus, DiskDevice, DiskSpec, MachineFamily
 from qorch.switch import Switch
 from qorch.switch.base import Global
 from qorch.switch.device import Device, VirtioCommon
@@ -19,8 +21,10 @@ from qorch.switch.disk import (
     DeviceScsiDisk,
     DeviceScsiPassthrough,
     DeviceUsbStorage,
+    DeviceVhostUserBlk,
     DeviceVirtioBlk,
     Geometry,
+    IothreadVirtqueues,
 )
 from qorch_storage.plan import Backing, ImageFormat
 
@@ -33,8 +37,12 @@ _WRITE_CACHE = {
 }
 
 
-def make_disk(plan: MachinePlan, disk: DiskPlan) -> Iterator[Switch]:
+def make_disk(plan: MachinePlan, disk: DiskPlan, handles: Handles) -> Iterator[Switch]:
     """A disk or drive, its nodes before it."""
+    if disk.spec.vhost_user is not None:
+        yield from make_chardev(disk.id, disk.spec.vhost_user.backend, handles)
+        yield _vhost_user(plan, disk)
+        return
     yield from make_nodes(disk)
     if disk.bus is DiskBus.FLOPPY and plan.machine.family is MachineFamily.PC:
         for name, index in find_floppy_order([disk]):
@@ -42,13 +50,13 @@ def make_disk(plan: MachinePlan, disk: DiskPlan) -> Iterator[Switch]:
     yield _DEVICES[disk.bus](plan, disk)
 
 
-def make_seed(plan: MachinePlan) -> Iterator[Switch]:
+def make_seed(plan: MachinePlan, handles: Handles) -> Iterator[Switch]:
     """The cloud-init seed: one more disk, read-only."""
     if plan.seed is not None:
         image = Backing(path=plan.seed.path, format=ImageFormat.RAW)
         aio = next((disk.aio for disk in plan.disks if disk.aio is Aio.IO_URING), None)
         seed = DiskPlan(id="seed", chain=(image,), read_only=True, aio=aio, place=plan.seed.place)
-        yield from make_disk(plan, seed)
+        yield from make_disk(plan, seed, handles)
 
 
 def find_floppy_order(disks: list[DiskPlan]) -> Iterator[tuple[str, int]]:
@@ -101,9 +109,30 @@ def _virtio(plan: MachinePlan, disk: DiskPlan) -> Device:
         block=_block(disk),
         serial=disk.serial,
         iothread=spec.iothread,
+        iothread_vq_mapping=tuple(_threads(spec)) or None,
         num_queues=spec.queues,
         queue_size=spec.queue_size,
         geometry=_geometry(disk),
+    )
+
+
+def _threads(spec: DiskSpec) -> Iterator[IothreadVirtqueues]:
+    for thread in spec.iothreads:
+        queues = {"vqs": thread.queues} if thread.queues else {}
+        yield {"iothread": thread.id, **queues}
+
+
+def _vhost_user(plan: MachinePlan, disk: DiskPlan) -> Device:
+    transport, spec = find_transport(plan), disk.spec
+    return DeviceVhostUserBlk(
+        transport=transport,
+        id=f"{disk.id}-dev",
+        place=disk.place,
+        virtio=VirtioCommon.from_spec(spec.virtio, transport),
+        chardev=disk.id,
+        bootindex=disk.bootindex,
+        num_queues=spec.queues,
+        queue_size=spec.queue_size,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from qorch.argv.chardev import make_chardev
 from qorch.argv.transport import find_transport
 from qorch.handles import Handles
 from qorch.place import Place
@@ -57,6 +58,8 @@ def make_screens(plan: MachinePlan, handles: Handles) -> Iterator[Switch]:
         yield from _spice(plan.spice, handles.spice_port)
     yield from _keymap(plan)
     for video in plan.videos:
+        if video.spec.vhost_user is not None:
+            yield from make_chardev(video.id, video.spec.vhost_user.backend, handles)
         yield _video(plan, video)
     for sound in plan.sounds:
         yield from _sound(sound)
@@ -128,16 +131,9 @@ def _keymap(plan: MachinePlan) -> Iterator[Switch]:
 
 def _video(plan: MachinePlan, video: VideoPlan) -> DeviceVideo:
     spec, transport = video.spec, find_transport(plan)
-    model = (_PRIMARY if video.primary else _SECONDARY)[spec.model]
-    virtio = spec.model is VideoModel.VIRTIO
-    if virtio and transport is Transport.MMIO:
-        model = "virtio-gpu-device"
-    elif virtio:
-        suffix = "" if video.primary else "-pci"
-        model = f"{model}{'-gl' if spec.gl else ''}{suffix}"
     bochs = spec.model is VideoModel.BOCHS
     return DeviceVideo(
-        model=model,
+        model=_find_driver(video, transport),
         id=video.id,
         place=video.place,
         ram_size=_int(spec.ram),
@@ -150,8 +146,22 @@ def _video(plan: MachinePlan, video: VideoPlan) -> DeviceVideo:
         xres=spec.xres,
         yres=spec.yres,
         edid=spec.edid,
+        chardev=video.id if spec.vhost_user else None,
         virtio=VirtioCommon.from_spec(spec.virtio, transport),
     )
+
+
+def _find_driver(video: VideoPlan, transport: Transport) -> str:
+    """QEMU's name of a card; those of virtio end in the bus that they are on."""
+    spec = video.spec
+    model = (_PRIMARY if video.primary else _SECONDARY)[spec.model]
+    if spec.model is not VideoModel.VIRTIO:
+        return model
+    if transport is Transport.MMIO:
+        return "virtio-gpu-device" if spec.vhost_user is None else "vhost-user-gpu"
+    if spec.vhost_user is not None:
+        return "vhost-user-vga" if video.primary else "vhost-user-gpu-pci"
+    return f"{model}{'-gl' if spec.gl else ''}{'' if video.primary else '-pci'}"
 
 
 def _int(value: int | None) -> int | None:

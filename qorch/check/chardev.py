@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from qorch.errors import Problem
-from qorch.spec import ChardevSpec, ChardevType, MachineSpec
+from qorch.spec import ChardevSpec, ChardevType, MachineSpec, VhostUserSpec
 
 _PATHS = (ChardevType.FILE, ChardevType.PIPE, ChardevType.SERIAL, ChardevType.PARALLEL)
 _PORTS = (ChardevType.TCP, ChardevType.UDP)
@@ -37,6 +37,15 @@ def find_chardev_problems(vm: MachineSpec, path: str, chardev: ChardevSpec) -> I
         yield Problem(f"{path}.reconnect", "is for clients", "server = false")
     if chardev.log_append is not None and chardev.log is None:
         yield Problem(f"{path}.log_append", "goes with a log", "give log = …, too")
+
+
+def find_vhost_user_problems(vm: MachineSpec, path: str, spec: VhostUserSpec) -> Iterator[Problem]:
+    """What is wrong with how a process is reached that makes a device."""
+    if spec.backend.type is not ChardevType.SOCKET:
+        hint = "backend = { path = … }, the socket of the process"
+        yield Problem(f"{path}.backend", "is no Unix socket", hint)
+    else:
+        yield from find_chardev_problems(vm, f"{path}.backend", spec.backend)
 
 
 def _ports(path: str, chardev: ChardevSpec) -> Iterator[Problem]:

@@ -13,7 +13,8 @@ def find_disk_problems(disk: DiskSpec) -> Iterator[Problem]:
     """What is wrong with a disk."""
     new = disk.size is not None or disk.backing is not None
     drive = disk.device is DiskDevice.CDROM or disk.bus is DiskBus.FLOPPY
-    named = sum(place is not None for place in (disk.path, disk.url, disk.volume)) + new
+    places = (disk.path, disk.url, disk.volume, disk.vhost_user)
+    named = sum(place is not None for place in places) + new
     if named > 1 or (not named and not drive):
         yield Problem(
             "",

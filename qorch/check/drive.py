@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import attrs
 
+from qorch.check.chardev import find_vhost_user_problems
 from qorch.errors import Problem
 from qorch.spec import (
     Aio,
@@ -25,6 +26,7 @@ _ATA = (DiskBus.SATA, DiskBus.IDE)
 _NAMED = (DiskBus.SCSI, *_ATA)
 _KEYS = {  # the buses that know a key
     "iothread": (DiskBus.VIRTIO,),
+    "vhost_user": (DiskBus.VIRTIO,),
     "queues": (DiskBus.VIRTIO,),
     "queue_size": (DiskBus.VIRTIO,),
     "wwn": _NAMED,
@@ -33,6 +35,9 @@ _KEYS = {  # the buses that know a key
     "vendor": (DiskBus.SCSI,),
     "removable": (DiskBus.SCSI, DiskBus.USB),
     "geometry": (DiskBus.VIRTIO, *_NAMED),
+}
+_FOREIGN = {  # keys of a disk that another process makes
+    *("vhost_user", "device", "bus", "address", "bootindex", "queues", "queue_size", "virtio")
 }
 _LONGEST_SERIAL = 36  # characters: MAX_SERIAL_LEN of SCSI; all others show the first 20
 _DEVICES = {
@@ -61,8 +66,42 @@ def find_drive_problems(vm: MachineSpec, disk: DiskSpec) -> Iterator[Problem]:
     yield from _image(disk)
     yield from _blocks(disk)
     yield from _numbers(disk)
-    if disk.iothread is not None and disk.iothread not in {item.id for item in vm.iothreads}:
+    yield from _threads(vm, disk, bus)
+    if disk.vhost_user is not None:
+        yield from find_vhost_user_problems(vm, ".vhost_user", disk.vhost_user)
+        yield from _of_another(disk)
+
+
+def _threads(vm: MachineSpec, disk: DiskSpec, bus: DiskBus) -> Iterator[Problem]:
+    known = {item.id for item in vm.iothreads}
+    if disk.iothread is not None and disk.iothread not in known:
         yield unknown_iothread(".iothread", disk.iothread, vm)
+    if not disk.iothreads:
+        return
+    if bus is not DiskBus.VIRTIO:
+        yield Problem(".iothreads", f"a disk on {bus.value} has none", "for disks on virtio")
+    if disk.iothread is not None:
+        yield Problem(".iothreads", "is given with iothread", "keep one of them")
+    named: list[int] = []
+    for index, thread in enumerate(disk.iothreads):
+        if thread.id not in known:
+            yield unknown_iothread(f".iothreads[{index}].id", thread.id, vm)
+        if bool(thread.queues) != bool(disk.iothreads[0].queues):
+            message = "is given for some threads only"
+            yield Problem(f".iothreads[{index}].queues", message, "for all of them, or for none")
+        named += thread.queues
+    if named and sorted(named) != list(range(disk.queues or len(named))):
+        hint = f"queues = {max(named) + 1}, and each of 0 to {max(named)} once"
+        yield Problem(".iothreads", "do not serve each of the disk's queues once", hint)
+
+
+def _of_another(disk: DiskSpec) -> Iterator[Problem]:
+    """What the process has that makes the disk, and not QEMU."""
+    plain = DiskSpec()
+    for field in attrs.fields(DiskSpec):
+        if getattr(disk, field.name) != getattr(plain, field.name) and field.name not in _FOREIGN:
+            message = "is the vhost-user process's to say"
+            yield Problem(f".{field.name}", message, "leave it out")
 
 
 def unknown_iothread(path: str, name: str, vm: MachineSpec) -> Problem:

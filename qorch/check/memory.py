@@ -54,7 +54,7 @@ def _find_sharer(vm: MachineSpec) -> str | None:
     """What reads the guest's memory from another process."""
     if any(share.type is ShareType.VIRTIOFS for share in vm.shares):
         return "virtiofs"
-    return "vhost-user" if any(nic.vhost_user for nic in vm.nics) else None
+    return "vhost-user" if any(vm.vhost_users()) else None
 
 
 def _most(memory: MemorySpec) -> Iterator[Problem]:

@@ -6,10 +6,9 @@ import re
 from collections.abc import Iterator
 from ipaddress import IPv4Network
 
-from qorch.check.chardev import find_chardev_problems
+from qorch.check.chardev import find_vhost_user_problems
 from qorch.errors import Problem
 from qorch.spec import (
-    ChardevType,
     MachineSpec,
     NicModel,
     NicSpec,
@@ -65,11 +64,8 @@ def _back_end(vm: MachineSpec, nic: NicSpec, given: list[str]) -> Iterator[Probl
         yield Problem(".user.passt", "passt is not run by qorch yet", "leave it out: libslirp")
     if nic.tx not in (None, "timer", "bh"):
         yield Problem(".tx", f"{nic.tx!r} is neither timer nor bh", '"bh" sends at once')
-    if nic.vhost_user is not None and nic.vhost_user.backend.type is not ChardevType.SOCKET:
-        hint = "backend = { path = … }, the switch's socket"
-        yield Problem(".vhost_user.backend", "is no Unix socket", hint)
-    elif nic.vhost_user is not None:
-        yield from find_chardev_problems(vm, ".vhost_user.backend", nic.vhost_user.backend)
+    if nic.vhost_user is not None:
+        yield from find_vhost_user_problems(vm, ".vhost_user", nic.vhost_user)
 
 
 def _user(user: UserNetSpec) -> Iterator[Problem]:

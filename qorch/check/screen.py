@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from qorch.check.chardev import find_vhost_user_problems
 from qorch.check.words import nearest
 from qorch.errors import Problem
 from qorch.spec import (
@@ -13,6 +14,7 @@ from qorch.spec import (
     SoundModel,
     SpiceSpec,
     VideoModel,
+    VideoSpec,
     VncSpec,
 )
 
@@ -73,6 +75,19 @@ def _videos(vm: MachineSpec) -> Iterator[Problem]:
                 yield Problem(f"{path}.{key}", f"{pixels} is no number of pixels", "such as 1024")
         if video.gl and video.model is not VideoModel.VIRTIO:
             yield Problem(f"{path}.gl", f"{model} has no 3D", 'model = "virtio"')
+        if video.vhost_user is not None:
+            yield from _vhost_user(vm, path, video)
+
+
+def _vhost_user(vm: MachineSpec, path: str, video: VideoSpec) -> Iterator[Problem]:
+    assert video.vhost_user is not None  # noqa: S101  whoever calls has looked
+    if video.model is not VideoModel.VIRTIO:
+        message = f"{video.model.value} is QEMU's own"
+        yield Problem(f"{path}.vhost_user", message, 'model = "virtio"')
+    if video.gl:
+        message = "is the vhost-user process's to say"
+        yield Problem(f"{path}.gl", message, "vhost-user-gpu --virgl")
+    yield from find_vhost_user_problems(vm, f"{path}.vhost_user", video.vhost_user)
 
 
 def _audio(vm: MachineSpec) -> Iterator[Problem]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import attrs
@@ -10,6 +11,7 @@ from qorch.importxml.address import Buses, address_of
 from qorch.importxml.boot import BootDevice, BootOrder
 from qorch.importxml.controllers import disk_number, sata_place
 from qorch.importxml.node import Node
+from qorch.importxml.ports import vhost_user_of
 from qorch.importxml.source import read_source
 from qorch.importxml.values import choose, virtio_of
 from qorch.spec import (
@@ -21,6 +23,7 @@ from qorch.spec import (
     DiskBus,
     DiskDevice,
     DiskSpec,
+    DiskThreadSpec,
     ErrorPolicy,
     GeometrySpec,
     ThrottleSpec,
@@ -57,12 +60,14 @@ _TUNES = {
 }
 
 
-def read_disks(devices: Node, buses: Buses, order: BootOrder) -> tuple[DiskSpec, ...]:
+def read_disks(domain: Node, buses: Buses, order: BootOrder) -> tuple[DiskSpec, ...]:
     """The disks in libvirt's order, which is that of their names on each bus."""
     nodes: list[Node] = []
-    for node in devices.all("disk"):
+    for node in domain.find("devices").all("disk"):
         _insert(nodes, node)
-    return tuple(disk for node in nodes if (disk := _disk(node, buses, order)))
+    found = (_throttle(node) for node in domain.find("throttlegroups").all("throttlegroup"))
+    groups = {group.group: group for group in found if group is not None}
+    return tuple(disk for node in nodes if (disk := _disk(node, buses, order, groups)))
 
 
 def bus_of(node: Node) -> str:
@@ -88,7 +93,9 @@ def _insert(nodes: list[Node], node: Node) -> None:
     nodes.insert(len(nodes) if place is None else place, node)
 
 
-def _disk(node: Node, buses: Buses, order: BootOrder) -> DiskSpec | None:
+def _disk(
+    node: Node, buses: Buses, order: BootOrder, groups: dict[str | None, ThrottleSpec]
+) -> DiskSpec | None:
     kind, bus = node.get("device") or "disk", bus_of(node)
     node.get("snapshot")  # whether `virsh snapshot-create` includes it
     node.skip_all("mirror", "backenddomain")
@@ -97,6 +104,8 @@ def _disk(node: Node, buses: Buses, order: BootOrder) -> DiskSpec | None:
         return None
     device = _DEVICES[kind]
     bootindex = order.take(node, _boot_kind(kind))
+    if node.get("type") == "vhostuser":
+        return _vhost_user(node, buses, bootindex)
     source = read_source(node, device)
     if source is None:
         return None
@@ -121,20 +130,39 @@ def _disk(node: Node, buses: Buses, order: BootOrder) -> DiskSpec | None:
         "removable": node.find("target").on("removable"),
         "rotation_rate": node.find("target").number("rotation_rate"),
         "geometry": _geometry(node.find("geometry")),
-        "throttle": _throttle(node.find("iotune")),
+        "throttle": _throttle(node.find("iotune")) or _filter(node, groups),
         "virtio": virtio_of(node, driver, node.word("model")),
     }
     if values["shareable"] and not values["read_only"] and driver.get("cache") is None:
         values["cache"] = Cache.NONE  # as libvirt does, whose caches would not agree
-    if kind == "lun":
-        for name in ("rawio", "sgio"):
-            if node.get(name) is not None:
-                node.note("SCSI commands go through as the kernel allows", f"@{name}")
+    _note_commands(node, kind)
     if removable:
         node.find("target").get("tray")
     if removable and not (values.get("path") or values.get("url")):
         values = {key: v for key, v in values.items() if key not in ("format", *_IMAGE_KEYS)}
     return DiskSpec(**{key: value for key, value in values.items() if value is not None})
+
+
+def _vhost_user(node: Node, buses: Buses, bootindex: int | None) -> DiskSpec:
+    """A disk that another process makes: how it reads its image is not libvirt's to say."""
+    driver = node.find("driver")
+    for name in ("name", "type"):
+        driver.get(name)
+    return DiskSpec(
+        vhost_user=vhost_user_of(node.find("source")),
+        bus=DiskBus.VIRTIO,
+        bootindex=bootindex,
+        queues=driver.number("queues"),
+        queue_size=driver.number("queue_size"),
+        virtio=virtio_of(node, driver, node.word("model")),
+        address=address_of(node, buses),
+    )
+
+
+def _note_commands(node: Node, kind: str) -> None:
+    for name in ("rawio", "sgio"):
+        if kind == "lun" and node.get(name) is not None:
+            node.note("SCSI commands go through as the kernel allows", f"@{name}")
 
 
 _IMAGE_KEYS = ("cache", "aio", "discard", "detect_zeroes")
@@ -160,7 +188,7 @@ def _driver(driver: Node) -> dict[str, Any]:
     thread = driver.number("iothread")
     if driver.get("cache") == "default":
         driver.attributes.pop("cache")
-    driver.leave_all("iothreads", "statistics", why="QEMU 7.2 has no such setting")
+    driver.leave_all("statistics", why="QEMU 7.2 has no such setting")
     return {
         "cache": choose(driver, driver.get("cache"), _CACHES, "cache mode") or Cache.WRITEBACK,
         "aio": choose(driver, driver.get("io"), _AIOS, "io") or Aio.THREADS,
@@ -170,10 +198,21 @@ def _driver(driver: Node) -> dict[str, Any]:
         "werror": errors,
         "rerror": reads,
         "iothread": None if thread is None else f"iothread{thread}",
+        "iothreads": tuple(_threads(driver.find("iothreads"))),
         "queues": driver.number("queues"),
         "queue_size": driver.number("queue_size"),
         "format_options": _format_options(driver),
     }
+
+
+def _threads(node: Node) -> Iterator[DiskThreadSpec]:
+    """The threads that share a disk's queues."""
+    for thread in node.all("iothread"):
+        queues = [queue.number("id") for queue in thread.all("queue")]
+        yield DiskThreadSpec(
+            id=f"iothread{thread.number('id')}",
+            queues=tuple(number for number in queues if number is not None),
+        )
 
 
 def _format_options(driver: Node) -> dict[str, Value]:
@@ -226,6 +265,14 @@ def _throttle(node: Node) -> ThrottleSpec | None:
         else:
             child.leave(f"there is no limit {child.tag!r}")
     return ThrottleSpec(**values)
+
+
+def _filter(node: Node, groups: dict[str | None, ThrottleSpec]) -> ThrottleSpec | None:
+    """The limits of the group that a disk is in."""
+    filters = node.find("throttlefilters").all("throttlefilter")
+    for other in filters[1:]:
+        other.leave("a disk is in one group, the first")
+    return groups.get(filters[0].get("group")) if filters else None
 
 
 def _address(node: Node, bus: str, buses: Buses) -> AddressSpec | None:

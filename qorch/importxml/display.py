@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 from qorch.importxml.address import Buses, address_of
@@ -9,6 +11,7 @@ from qorch.importxml.audio import read_audio
 from qorch.importxml.node import Node
 from qorch.importxml.values import choose, path_of, virtio_of
 from qorch.spec import (
+    ChardevSpec,
     DisplaySpec,
     DisplayType,
     InputModel,
@@ -16,6 +19,7 @@ from qorch.spec import (
     SoundModel,
     SoundSpec,
     SpiceSpec,
+    VhostUserSpec,
     VideoModel,
     VideoSpec,
     VncSpec,
@@ -243,8 +247,6 @@ def _video(node: Node, buses: Buses) -> VideoSpec | None:
         node.skip()
         return None
     acceleration, driver = card.find("acceleration"), node.find("driver")
-    if driver.get("name") not in (None, "qemu"):
-        driver.note("the card is QEMU's own, not a vhost-user one", "@name")
     if driver.get("vgaconf") is not None:
         driver.note("VGA registers are as QEMU has them", "@vgaconf")
     acceleration.get("accel2d")
@@ -253,15 +255,31 @@ def _video(node: Node, buses: Buses) -> VideoSpec | None:
     return VideoSpec(
         model=model,
         heads=heads if virtio or model is VideoModel.QXL else None,
-        gl=bool(acceleration.on("accel3d")) and virtio,
+        gl=bool(acceleration.on("accel3d")) and virtio and driver.get("name") != "vhostuser",
         blob=card.on("blob"),
         xres=resolution.number("x"),
         yres=resolution.number("y"),
         edid=card.on("edid"),
+        vhost_user=_vhost_user(node, driver, acceleration),
         address=address_of(node, buses),
         virtio=virtio_of(node, driver, kind),
         **_memories(card, model),
     )
+
+
+def _vhost_user(node: Node, driver: Node, acceleration: Node) -> VhostUserSpec | None:
+    """A card that a vhost-user-gpu draws, which libvirt runs, and here somebody else."""
+    name = driver.get("name")
+    if name in (None, "qemu"):
+        return None
+    number = re.sub(r"\D", "", node.path)
+    socket = Path(f"/run/vhost-user-gpu/video{number}.sock")
+    render = acceleration.get("rendernode")
+    words = ["vhost-user-gpu", f"--socket-path={socket}"]
+    words += ["--virgl"] if acceleration.on("accel3d") else []
+    words += [f"--render-node={render}"] if render else []
+    driver.note(f"start it before the machine: {' '.join(words)}", "@name")
+    return VhostUserSpec(backend=ChardevSpec(path=socket, server=False))
 
 
 def _memories(card: Node, model: VideoModel) -> dict[str, Size]:

@@ -95,7 +95,7 @@ def _machine(domain: Node, title: str | None) -> tuple[MachineSpec, list[Network
     board = features.read_features(domain)
     if firmware.type is FirmwareType.UEFI and domain.find("os").get("firmware") == "efi":
         firmware, board = _choose_secure_boot(firmware, board, kind.family)
-    disks = read_disks(devices, buses, order)
+    disks = read_disks(domain, buses, order)
     nics = read_nics(devices, buses, order, kvm=accel is Accel.KVM)
     agent, channels = read_channels(devices, buses)
     values: dict[str, Any] = {
@@ -207,7 +207,7 @@ def _skip_what_says_nothing(domain: Node) -> None:
     """Names and records of libvirt's own."""
     domain.skip_all("metadata", "seclabel")
     domain.find("devices").seen = True
-    domain.leave_all("keywrap", "launchSecurity", "throttlegroups")
+    domain.leave_all("keywrap", "launchSecurity")
     _skip_aliases(domain)
     read_tune(domain)
 

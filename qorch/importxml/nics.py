@@ -12,9 +12,9 @@ from qorch.importxml.address import Buses, address_of, host_pci
 from qorch.importxml.boot import BootDevice, BootOrder
 from qorch.importxml.hostdevs import pair_of
 from qorch.importxml.node import Node
+from qorch.importxml.ports import vhost_user_of
 from qorch.importxml.values import choose, make_name, path_of, virtio_of
 from qorch.spec import (
-    ChardevSpec,
     HostdevSpec,
     LinkState,
     NicModel,
@@ -24,7 +24,6 @@ from qorch.spec import (
     SocketNetType,
     UserForwardSpec,
     UserNetSpec,
-    VhostUserSpec,
 )
 from qorch.spec.nic import Protocol
 from qorch.units import Mac, Rate, Size
@@ -133,12 +132,7 @@ def _backend(node: Node, place: int, networks: list[Network]) -> dict[str, Any] 
         case "vhostuser":
             if node.find("backend").get("type") == "passt":
                 return {"user": _user(node)}
-            path, mode = source.get("path"), source.get("mode")
-            source.get("type")
-            reconnect = source.find("reconnect")
-            wait = reconnect.number("timeout") if reconnect.on("enabled") else None
-            backend = ChardevSpec(path=path_of(path), server=mode == "server", reconnect=wait)
-            return {"vhost_user": VhostUserSpec(backend=backend)}
+            return {"vhost_user": vhost_user_of(source)}
         case "vdpa":
             return {"vdpa": path_of(source.get("dev"))}
     node.leave(f"interfaces of type {kind!r} have no counterpart")

@@ -15,6 +15,7 @@ from qorch.spec import (
     ParallelSpec,
     SerialModel,
     SerialSpec,
+    VhostUserSpec,
 )
 
 AGENT = "org.qemu.guest_agent.0"
@@ -90,6 +91,17 @@ def _unix(source: Node, log: Path | None, append: bool | None) -> ChardevSpec:
     return ChardevSpec(
         path=path_of(path), server=server, reconnect=_reconnect(source), log=log, log_append=append
     )
+
+
+def vhost_user_of(source: Node) -> VhostUserSpec:
+    """The socket of a process that makes a device."""
+    source.get("type")
+    backend = ChardevSpec(
+        path=path_of(source.get("path")),
+        server=source.get("mode") == "server",
+        reconnect=_reconnect(source),
+    )
+    return VhostUserSpec(backend=backend)
 
 
 def _tcp(node: Node, source: Node, log: Path | None, append: bool | None) -> ChardevSpec:

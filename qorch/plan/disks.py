@@ -25,7 +25,7 @@ def plan_disks(
     for index, disk in enumerate(spec.disks):
         chain, volume = _find_chain(name, index, disk, storage)
         remote = tuple(_find_remote(disk))
-        if chain or remote or is_empty(disk):
+        if chain or remote or disk.vhost_user or is_empty(disk):
             disks.append(_plan(index, spec, disk, storage, chain, volume, remote, placement))
     yield from _number_boot_order(disks, spec)
 

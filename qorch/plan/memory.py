@@ -119,7 +119,7 @@ def plan_memory(
 def _must_be_shared(spec: MachineSpec) -> bool:
     """Whether another process reads and writes the guest's memory."""
     shares = any(share.type is ShareType.VIRTIOFS for share in spec.shares)
-    return shares or any(nic.vhost_user is not None for nic in spec.nics)
+    return shares or any(spec.vhost_users())
 
 
 def _cells(spec: MachineSpec, maker: _Maker) -> Iterator[CellPlan]:

@@ -99,7 +99,7 @@ class DiskPlan:
     @property
     def is_empty(self) -> bool:
         """Whether it is a drive without a medium."""
-        return not (self.chain or self.remote)
+        return not (self.chain or self.remote or self.spec.vhost_user)
 
 
 @attrs.frozen(kw_only=True)
@@ -226,9 +226,11 @@ class MachinePlan:
         for card in self.smartcards:
             if card.spec.backend is not None:
                 yield card.id, card.spec.backend
-        for nic in self.nics:
-            if nic.spec.vhost_user is not None:
-                yield nic.id, nic.spec.vhost_user.backend
+        devices: tuple[NicPlan | DiskPlan | VideoPlan, ...]
+        devices = (*self.nics, *self.disks, *self.videos)
+        for device in devices:
+            if device.spec.vhost_user is not None:
+                yield device.id, device.spec.vhost_user.backend
         for shmem in self.shmems:
             if shmem.spec.server is not None:
                 yield shmem.id, shmem.spec.server

@@ -15,6 +15,7 @@ from qorch.spec.common import (
     AddressSpec,
     ChardevSpec,
     ChardevType,
+    VhostUserSpec,
     VirtioForm,
     VirtioSpec,
 )
@@ -57,6 +58,7 @@ from qorch.spec.disk import (
     DiskBus,
     DiskDevice,
     DiskSpec,
+    DiskThreadSpec,
     ErrorPolicy,
     GeometrySpec,
     SliceSpec,
@@ -128,7 +130,6 @@ from qorch.spec.nic import (
     SocketNetType,
     UserForwardSpec,
     UserNetSpec,
-    VhostUserSpec,
 )
 from qorch.spec.port import (
     ChannelSpec,
@@ -174,6 +175,7 @@ __all__ = [
     "DiskBus",
     "DiskDevice",
     "DiskSpec",
+    "DiskThreadSpec",
     "DisplaySpec",
     "DisplayType",
     "ErrorPolicy",

@@ -96,3 +96,13 @@ class ChardevSpec:
     log_append: bool | None = None
     clipboard: bool | None = None
     mouse: bool | None = None
+
+
+@attrs.frozen(kw_only=True)
+class VhostUserSpec:
+    """`vhost_user = { … }`: a process of its own makes the device, in the guest's shared memory.
+
+    A switch such as DPDK's does for a card, SPDK or qemu-storage-daemon for a disk.
+    """
+
+    backend: ChardevSpec

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import attrs
 
-from qorch.spec.common import AddressSpec, VirtioSpec
+from qorch.spec.common import AddressSpec, VhostUserSpec, VirtioSpec
 from qorch.spec.storage import DEFAULT_POOL
 from qorch.units import Name, Size, Value
 from qorch_storage.plan import ImageFormat
@@ -116,6 +116,17 @@ class GeometrySpec:
 
 
 @attrs.frozen(kw_only=True)
+class DiskThreadSpec:
+    """`iothreads = [{ … }]`: a thread that serves `queues` of a disk; without, its share of them.
+
+    QEMU has had several threads for a disk since 9.0 (`iothread-vq-mapping`).
+    """
+
+    id: str
+    queues: tuple[int, ...] = ()
+
+
+@attrs.frozen(kw_only=True)
 class BackingSpec:
     """`chain = [{ … }]`: an image below a disk's own."""
 
@@ -138,11 +149,13 @@ class DiskSpec:
 
     `url` is an image elsewhere (`nbd://…`, `nbd+unix://…`, `https://…`, `iscsi://…`, `rbd:…`). A
     cdrom or floppy may have none of them: an empty drive. `passphrase_file` opens a LUKS image.
+    `vhost_user` is a disk that another process makes.
     `chain` are the images below a `path`, from the top down; by default its header names them.
     """
 
     path: Path | None = None
     url: str | None = None
+    vhost_user: VhostUserSpec | None = None
     volume: Name | None = None
     pool: Name = DEFAULT_POOL
     size: Size | None = None
@@ -170,6 +183,7 @@ class DiskSpec:
     werror: ErrorPolicy | None = None
     rerror: ErrorPolicy | None = None
     iothread: str | None = None
+    iothreads: tuple[DiskThreadSpec, ...] = ()
     queues: int | None = None
     queue_size: int | None = None
     logical_block_size: Size | None = None

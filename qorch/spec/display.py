@@ -8,7 +8,7 @@ from pathlib import Path
 
 import attrs
 
-from qorch.spec.common import AddressSpec, VirtioSpec
+from qorch.spec.common import AddressSpec, VhostUserSpec, VirtioSpec
 from qorch.units import Size, Value
 
 
@@ -85,6 +85,7 @@ class VideoSpec:
     """`[[vm.NAME.video]]`: the first is what the firmware shows itself on.
 
     `ram`, `vram`, `vram64` and `vgamem` are sizes of its memories, `heads` how many screens it has.
+    `vhost_user` is the socket of a vhost-user-gpu, which draws in QEMU's place.
     """
 
     model: VideoModel = VideoModel.STD
@@ -98,6 +99,7 @@ class VideoSpec:
     xres: int | None = None
     yres: int | None = None
     edid: bool | None = None
+    vhost_user: VhostUserSpec | None = None
     address: AddressSpec | None = None
     virtio: VirtioSpec = VirtioSpec()
 

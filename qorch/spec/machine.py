@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Self
 from uuid import UUID
@@ -12,6 +13,7 @@ import attrs
 
 from qorch.errors import WrongValueError
 from qorch.spec.cloud_init import CloudInitSpec
+from qorch.spec.common import VhostUserSpec
 from qorch.spec.cpu import CpuSpec, IothreadSpec
 from qorch.spec.device import (
     CryptoSpec,
@@ -192,6 +194,14 @@ class MachineSpec:
     qemu_args: tuple[str, ...] = ()
     ready: ReadySpec = ReadySpec()
     powerdown_timeout: Duration = Duration(60)
+
+    def vhost_users(self) -> Iterator[VhostUserSpec]:
+        """The processes that make devices of it and read its memory for that."""
+        devices: tuple[NicSpec | DiskSpec | VideoSpec, ...]
+        devices = (*self.nics, *self.disks, *self.videos)
+        for device in devices:
+            if device.vhost_user is not None:
+                yield device.vhost_user
 
     def find_bus(self, disk: DiskSpec) -> DiskBus:
         """What a disk is plugged into; by default what every guest of today has a driver for."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import attrs
 
-from qorch.spec.common import AddressSpec, ChardevSpec, VirtioSpec
+from qorch.spec.common import AddressSpec, VhostUserSpec, VirtioSpec
 from qorch.spec.network import DEFAULT_NETWORK
 from qorch.units import Mac, Name, Rate, Size
 
@@ -95,13 +95,6 @@ class SocketNetSpec:
     path: Path | None = None
     local_host: str | None = None
     local_port: int | None = None
-
-
-@attrs.frozen(kw_only=True)
-class VhostUserSpec:
-    """`[vm.NAME.nic.vhost_user]`: a switch in user space, such as DPDK's."""
-
-    backend: ChardevSpec
 
 
 class LinkState(enum.Enum):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import attrs
 
 from qorch.switch.device import Device, DeviceModel, DeviceVirtio
@@ -34,6 +36,10 @@ class Geometry:
     bios_chs_trans: str | None = None
 
 
+IothreadVirtqueues = Mapping[str, object]
+"""A thread of a disk, and perhaps the numbers of the queues that it serves (qapi/virtio.json)."""
+
+
 @attrs.frozen(kw_only=True)
 class DeviceVirtioBlk(DeviceVirtio):
     """`-device virtio-blk-*`."""
@@ -41,6 +47,7 @@ class DeviceVirtioBlk(DeviceVirtio):
     block: BlockCommon
     serial: str | None = None
     iothread: str | None = None
+    iothread_vq_mapping: tuple[IothreadVirtqueues, ...] | None = None
     num_queues: int | None = attrs.field(default=None, metadata={"qemu": "num-queues"})
     queue_size: int | None = None
     geometry: Geometry = Geometry()
@@ -49,6 +56,21 @@ class DeviceVirtioBlk(DeviceVirtio):
     def stem(self) -> str:
         """QEMU's name without the transport."""
         return "virtio-blk"
+
+
+@attrs.frozen(kw_only=True)
+class DeviceVhostUserBlk(DeviceVirtio):
+    """`-device vhost-user-blk-*`: the process behind a chardev has the disk."""
+
+    chardev: str
+    bootindex: int | None = None
+    num_queues: int | None = attrs.field(default=None, metadata={"qemu": "num-queues"})
+    queue_size: int | None = None
+
+    @property
+    def stem(self) -> str:
+        """QEMU's name without the transport."""
+        return "vhost-user-blk"
 
 
 @attrs.frozen(kw_only=True)

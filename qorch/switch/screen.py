@@ -88,6 +88,7 @@ class DeviceVideo(DeviceModel):
     xres: int | None = None
     yres: int | None = None
     edid: bool | None = None
+    chardev: str | None = None
     virtio: VirtioCommon = VirtioCommon()
 
 

@@ -160,3 +160,22 @@ def test_spice_listens_somewhere():
         (None, None, True),
         (0, None, None),
     ]
+
+
+def test_several_threads_share_a_disk():
+    """Each with the queues that it serves, or QEMU deals them out."""
+    threads = "[{ id = 'a', queues = [1] }, { id = 'b', queues = [0] }]"
+    lines = (
+        "[vm.a]",
+        "kernel = 'k'",
+        "iothread = [{ id = 'a' }, { id = 'b' }]",
+        f"disk = [{{ path = '1.raw', queues = 2, iothreads = {threads} }},",
+        "{ path = '2.raw', iothreads = [{ id = 'b' }] }]",
+    )
+    plan = plan_text("\n".join(lines)).machines["a"]
+    switches = make_switches(plan, Handles.from_numbers(plan))
+    words = [item.properties() for item in switches if isinstance(item, DeviceVirtioBlk)]
+    assert [item["iothread-vq-mapping"] for item in words] == [
+        [{"iothread": "a", "vqs": [1]}, {"iothread": "b", "vqs": [0]}],
+        [{"iothread": "b"}],
+    ]

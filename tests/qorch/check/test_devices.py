@@ -41,6 +41,31 @@ def refuse(text):
             ".throttle.bps_total",
             "is given with those of directions",
         ),
+        ("path = 'a.raw', iothreads = [{ id = 'x' }]", ".iothreads[0].id", "is no iothread 'x'"),
+        ("path = 'a.raw', bus = 'scsi', iothreads = [{ id = 'x' }]", ".iothreads", "on scsi has"),
+        (
+            "path = 'a.raw', iothread = 'x', iothreads = [{ id = 'x' }]",
+            ".iothreads",
+            "is given with iothread",
+        ),
+        (
+            "path = 'a.raw', iothreads = [{ id = 'x', queues = [0] }, { id = 'y' }]",
+            ".iothreads[1].queues",
+            "for some threads only",
+        ),
+        (
+            "path = 'a.raw', queues = 2, iothreads = [{ id = 'x', queues = [1] }]",
+            ".iothreads",
+            "do not serve each",
+        ),
+        (
+            "vhost_user = { backend = { path = '/s' } }, cache = 'none'",
+            ".cache",
+            "is the vhost-user process's",
+        ),
+        ("vhost_user = { backend = 'pty' }", ".vhost_user.backend", "is no Unix socket"),
+        ("vhost_user = { backend = { path = '/s' } }, path = 'a.raw'", "", "is not one of"),
+        ("vhost_user = { backend = { path = '/s' } }, bus = 'ide'", ".vhost_user", "on ide has"),
     ],
 )
 def test_a_disk_that_makes_no_sense_is_refused(disk, path, message):

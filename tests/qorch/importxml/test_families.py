@@ -90,6 +90,19 @@ DEVICES = {  # words inside <devices>: lines of [vm.a]
     """<disk type='network'><source protocol='iscsi' name='iqn.a:t/2'><host name='h'/></source>
        <target dev='vda'/></disk>""": """
         disk = [{ url = "iscsi://h:3260/iqn.a:t/2" }]""",
+    """<disk type='vhostuser'><driver name='qemu' type='raw' queues='2' packed='on'/>
+       <source type='unix' path='/s'><reconnect enabled='yes' timeout='3'/></source>
+       <target dev='vda' bus='virtio'/><boot order='2'/></disk>""": """
+        disk = [{ vhost_user = { backend = { path = "/s", server = false, reconnect = 3 } },
+          bus = "virtio", queues = 2, bootindex = 2, virtio = { packed = true } }]""",
+    """<disk><driver queues='2'><iothreads><iothread id='4'><queue id='1'/></iothread>
+       <iothread id='7'><queue id='0'/></iothread></iothreads></driver>
+       <source file='/a'/><target dev='vda'/></disk>""": """
+        disk = [{ queues = 2, iothreads = [{ id = "iothread4", queues = [1] },
+          { id = "iothread7", queues = [0] }] }]""",
+    """<disk><driver><iothreads><iothread id='1'/><iothread id='2'/></iothreads></driver>
+       <source file='/a'/><target dev='vda'/></disk>""": """
+        disk = [{ iothreads = [{ id = "iothread1" }, { id = "iothread2" }] }]""",
     # -- controllers
     """<controller type='pci' index='0' model='pci-root'><pcihole64 unit='GiB'>1</pcihole64>
        <target hotplug='off'/></controller>""": """
@@ -177,6 +190,10 @@ DEVICES = {  # words inside <devices>: lines of [vm.a]
         video = [{ model = "qxl", ram = "64MiB", vram = "1MiB", vram64 = "0B", vgamem = "8MiB",
           heads = 2 }]""",
     "<video><model type='none'/></video>": "video = ''",
+    """<video><driver name='vhostuser'/><model type='virtio' heads='2'>
+       <acceleration accel3d='yes'/></model></video>""": """
+        video = [{ model = "virtio", heads = 2, vhost_user = { backend = {
+          path = "/run/vhost-user-gpu/video0.sock", server = false } } }]""",
     """<video><model type='cirrus'/></video><video><model type='virtio' primary='yes'>
        <acceleration accel3d='yes'/><resolution x='800' y='600'/></model></video>""": """
         video = [{ model = "virtio", gl = true, xres = 800, yres = 600 }, { model = "cirrus" }]""",
@@ -503,7 +520,7 @@ def test_devices(inside, lines):
     """Each device becomes what the table says, and nothing about it is left out."""
     found, notes = import_machine(f"<devices>{inside}</devices>")
     assert_has(found, read_lines(lines))
-    assert all("write the pass" in note.message for note in notes), notes
+    assert all(re.search("write the pass|start it", note.message) for note in notes), notes
 
 
 @pytest.mark.parametrize(("inside", "lines"), DOMAINS.items())
