@@ -63,6 +63,11 @@ ensure_venv() {
 	) 9>"$root/.venv/lock"
 }
 
+# compile_all: bytecode for all; the test VM sees these files read-only, and compiles slowly.
+compile_all() {
+	"$bin/python" -m compileall -q "$root/qorch" "$root/qorch_net" "$root/qorch_storage" "$root/tests/lib"
+}
+
 # check_style: format, lint, types. Runs all three, then fails if one did.
 check_style() {
 	status=0
