@@ -3,6 +3,7 @@
 
 root=$(cd "$(dirname "$0")/.." && pwd)
 bin=$root/.venv/bin
+unset PYTHONDONTWRITEBYTECODE # compiling the tests takes longer than collecting them
 
 # What a Debian 12 needs: programs that qorch runs, programs that build the guests, and what the
 # tests and the demo look at the host with.

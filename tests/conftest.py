@@ -10,6 +10,8 @@ if "TESTBED" not in os.environ:  # Python is slow in the test VM, and hypothesis
 
     # The machines are shared and at times ten times slower: an example's time says nothing.
     settings.register_profile("qorch", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    # scripts/check names this one: a tenth of the examples shows at once what is broken.
+    settings.register_profile("quick", settings.get_profile("qorch"), max_examples=10)
     settings.load_profile("qorch")
 
 

@@ -98,16 +98,18 @@ RUN = pytest.StashKey[Run]()
 
 
 def pytest_itemcollected(item):
-    """Mark them as live, too: they need root and take their time."""
+    """Mark them as live, too: they need root and take their time; one worker waits for them all."""
     if item.get_closest_marker(MARKER):
         item.add_marker("live")
+        item.add_marker(pytest.mark.xdist_group(MARKER))
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(session, config, items):
-    """Put them first: one worker waits for the VM while the others do the rest."""
-    items.sort(key=lambda item: item.get_closest_marker(MARKER) is None)
-    names = tuple(item.nodeid for item in items if item.get_closest_marker(MARKER))
+    """Put what takes longest first: the VM, then whole distributions, then what is live."""
+    first = (MARKER, "slow", "live")
+    items.sort(key=lambda item: tuple(item.get_closest_marker(name) is None for name in first))
+    names = tuple(find_name(item) for item in items if item.get_closest_marker(MARKER))
     base = config._tmp_path_factory.getbasetemp()
     shared = base.parent if hasattr(config, "workerinput") else base
     session.stash[RUN] = Run(shared / MARKER, names)
@@ -126,12 +128,17 @@ def pytest_runtest_protocol(item, nextitem):
     return True
 
 
+def find_name(item):
+    """A test's name, to which pytest-xdist adds the name of its group."""
+    return item.nodeid.removesuffix(f"@{MARKER}")
+
+
 def make_reports(item):
     """The reports of a test's phases, and a failure if it did not come to its end."""
     run = item.session.stash[RUN]
     reports = [
         item.config.hook.pytest_report_from_serializable(config=item.config, data=data)
-        for data in run.find_reports(item.nodeid)
+        for data in run.find_reports(find_name(item))
     ]
     if not any(report.when == "teardown" for report in reports):
         reports.append(
