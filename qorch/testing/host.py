@@ -168,15 +168,18 @@ class Host:
             if path.exists() and path.stat().st_size
         }
 
+    def clear(self) -> None:
+        """Take everything down but the supervisor. Raises Leftovers if that leaves anything."""
+        self._remove_machines()
+        if left := self.find_leftovers():
+            raise Leftovers("left behind: " + ", ".join(left))
+
     def close(self) -> None:
         """Take everything down. Raises Leftovers if that leaves anything."""
         try:
-            self._remove_machines()
-            left = self.find_leftovers()
+            self.clear()
         finally:
             self._end_all()
-        if left:
-            raise Leftovers("left behind: " + ", ".join(left))
 
     def _remove_machines(self) -> None:
         for machine in self.client.find_machines():

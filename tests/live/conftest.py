@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from qorch.testing import Host, open_host
 
 ROOT = Path(__file__).parents[2]
 
@@ -52,3 +56,18 @@ def testbed() -> Path:
 def bios_disk(bios: Path, tmp_path: Path) -> Path:
     """A disk of its own with the real-mode guest on it."""
     return Path(shutil.copy(bios / "disk.img", tmp_path / "bios.raw"))
+
+
+if "TESTBED" in os.environ:  # where a supervisor takes half a minute to start
+
+    @pytest.fixture(scope="session")
+    def shared_host() -> Iterator[Host]:
+        """The one host in the test VM."""
+        with open_host() as host:
+            yield host
+
+    @pytest.fixture
+    def qorch_host(shared_host: Host) -> Iterator[Host]:
+        """The same, on which each test leaves nothing to the next."""
+        yield shared_host
+        shared_host.clear()

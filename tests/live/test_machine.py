@@ -12,7 +12,7 @@ import pytest
 from reports import ignore
 
 from qorch.client import ClientError
-from qorch.testing import Host
+from qorch.testing import Host, Leftovers
 
 pytestmark = pytest.mark.live
 
@@ -201,6 +201,19 @@ def test_two_hosts(qorch_host: Host, bios: Path, tmp_path: Path) -> None:
         assert other.find_leftovers() == []
         assert qorch_host.machine("web").show()["pid"] == pids[0]
         qorch_host.run("ping", "-c1", "-W5", qorch_host.machine("web").ip)
+
+
+def test_a_host_is_cleared(qorch_host: Host, bios_disk: Path) -> None:
+    """A host serves one test after the other, under one supervisor; what one leaves is named."""
+    qorch_host.up(make_web(bios_disk), wait=None)
+    pid = qorch_host.client.find_supervisor()["pid"]
+    qorch_host.run("ip", "link", "add", "forgotten", "type", "bridge")
+    with pytest.raises(Leftovers, match=r"left behind: forgotten$"):
+        qorch_host.clear()
+    qorch_host.run("ip", "link", "del", "forgotten")
+    qorch_host.clear()
+    assert qorch_host.client.find_machines() == []
+    assert qorch_host.client.find_supervisor()["pid"] == pid
 
 
 def test_ls_json(qorch_host: Host, bios_disk: Path) -> None:
