@@ -271,6 +271,9 @@ DEVICES = {  # words inside <devices>: lines of [vm.a]
         rng = [{ address = { bus = "pci.2", slot = 0 } }]
         controller = [{ model = "pci-bridge", id = "pci.1" },
           { model = "pci-bridge", id = "pci.2" }]""",
+    """<rng><backend model='builtin'/><address type='pci' slot='0x05'
+       multifunction='off'/></rng>""": """
+        rng = [{ address = { slot = 5, multifunction = "" } }]""",
     "<input type='tablet' bus='usb'><address type='usb' bus='0' port='1.2'/></input>": """
         input = [{ address = { bus = "usb.0", port = "1.2" } }]""",
     """<channel type='pty'><target type='virtio' name='n'/><address type='virtio-serial'
