@@ -42,14 +42,17 @@ def make_words(
     spec = load_text(text, directory, file)
     if name is None:
         if len(spec.vms) != 1:
-            problem = Problem(file, f"has {len(spec.vms)} machines", "say which one")
+            hint = f"say which one: {', '.join(spec.vms)}" if spec.vms else "[vm.NAME] is one"
+            problem = Problem(file, f"has {len(spec.vms) or 'no'} machines", hint)
             raise InputError.from_problems([problem])
         (name,) = spec.vms
     spec, assumed = _assume_networks(spec)
     plan = make_plan(spec, probe(spec, state, ask=False), Defined(), elsewhere=True)
     machine = plan.machines.get(Name(name))
     if machine is None:
-        raise NotFoundError(f"{file} has no machine {name!r}", f"it has {', '.join(spec.vms)}")
+        raise NotFoundError(
+            f"{file} has no machine {name!r}", f"it has {', '.join(spec.vms) or 'none'}"
+        )
     words = make_argv(machine, Handles.from_numbers(machine, now=int(time.time())), plan.qemu)
     return list(words), [note for note in (*assumed, *plan.notes) if _is_about(note, name)]
 

@@ -27,14 +27,19 @@ T = TypeVar("T")
 def load_text(text: str, directory: Path, file: str = "vm.toml") -> Spec:
     """Read a document; relative paths in it start at `directory`, `file` is its name in messages.
 
-    Raises InputError with every problem found.
+    Raises InputError with every problem found, and for a text that describes nothing: it is not the
+    file that was meant. `load_document` takes an empty document.
     """
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         problem = Problem(file, f"not TOML: {error}", "strings need quotes, tables a [header]")
         raise InputError.from_problems([problem]) from None
-    return load_document(document, directory)
+    spec = load_document(document, directory)
+    if spec == Spec():
+        problem = Problem(file, "describes nothing", "a machine is a table [vm.NAME]")
+        raise InputError.from_problems([problem])
+    return spec
 
 
 def load_document(document: Mapping[str, Any], directory: Path) -> Spec:

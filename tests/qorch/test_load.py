@@ -4,7 +4,7 @@ import pytest
 
 from qorch.errors import InputError
 from qorch.load import load_document, load_text, resolve_paths
-from qorch.spec import MachineSpec, NetworkSpec
+from qorch.spec import MachineSpec, NetworkSpec, Spec
 from qorch.units import CpuSet, Size
 
 HERE = Path("/here")
@@ -22,6 +22,17 @@ def test_the_smallest_file():
     """A machine with a kernel needs nothing else."""
     spec = load_text("[vm.web]\n" + KERNEL, HERE)
     assert spec.vms == {"web": MachineSpec(kernel=HERE / "k")}
+
+
+@pytest.mark.parametrize("text", ["", "# nothing yet\n", "[vm]\n"])
+def test_a_file_that_describes_nothing(text):
+    """Is not the one that was meant; a program may well have nothing to ask for."""
+    problem = find_problems(text)["vm.toml"]
+    assert (problem.message, problem.hint) == (
+        "describes nothing",
+        "a machine is a table [vm.NAME]",
+    )
+    assert load_document({}, HERE) == Spec()
 
 
 def test_short_forms_mean_the_long_ones():

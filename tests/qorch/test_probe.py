@@ -8,6 +8,7 @@ from qorch.errors import InputError, NotFoundError
 from qorch.load import load_text
 from qorch.paths import StateDir
 from qorch.probe import find_kvm, probe
+from qorch.spec import Spec
 
 TWO = "[vm.a]\nkernel = '/proc/version'\n[vm.b]\nkernel = '/proc/version'\n"
 
@@ -78,8 +79,7 @@ def test_volumes_that_are_there_are_seen(tmp_path):
 
 def test_programs_are_found_outside_of_path(tmp_path, monkeypatch):
     """Dnsmasq lies in /usr/sbin; what is nowhere is not among the facts."""
-    spec = load_text("", tmp_path)
-    state = StateDir.from_directory(tmp_path)
+    spec, state = Spec(), StateDir.from_directory(tmp_path)
     everything = probe(spec, state).programs
     monkeypatch.setenv("PATH", str(tmp_path))
     hidden = probe(spec, state).programs
@@ -104,3 +104,6 @@ def test_which_machine_must_be_clear(tmp_path):
     with pytest.raises(NotFoundError, match="has no machine 'c'") as caught:
         make_words(TWO, Path("/"), "vm.toml", "c", state)
     assert caught.value.hint == "it has a, b"
+    with pytest.raises(InputError, match="has no machines") as caught:
+        make_words("[network.lan]\n", Path("/"), "vm.toml", None, state)
+    assert caught.value.hint == "[vm.NAME] is one"
