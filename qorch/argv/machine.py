@@ -38,7 +38,9 @@ from qorch.switch.base import (
 )
 from qorch.switch.chardev import ChardevSocket
 from qorch.switch.cpu import Cpu, DeviceCpu, ObjectIothread, Smp
+from qorch.switch.object import ObjectConfidential
 
+_CONFIDENTIAL = "confidential"
 _ISA_BRIDGES = {MachineFamily.PC: "PIIX4_PM", MachineFamily.Q35: "ICH9-LPC"}
 
 
@@ -52,6 +54,7 @@ def make_base(plan: MachinePlan, handles: Handles) -> Iterator[Switch]:
         yield Incoming()
     if plan.sandbox:
         yield Sandbox()
+    yield from _confidential(plan)
     yield _machine(plan)
     yield Accelerator(
         accel=plan.accel,
@@ -69,6 +72,18 @@ def make_base(plan: MachinePlan, handles: Handles) -> Iterator[Switch]:
     if plan.on_reboot is not RebootAction.RESET or plan.on_panic is not None:
         reboot = None if plan.on_reboot is RebootAction.RESET else plan.on_reboot
         yield Action(reboot=reboot, panic=plan.on_panic)
+
+
+def _confidential(plan: MachinePlan) -> Iterator[Switch]:
+    if plan.confidential is not None:
+        spec = plan.confidential
+        yield ObjectConfidential(
+            id=_CONFIDENTIAL,
+            qom_type=spec.type.value,
+            dh_cert_file=spec.dh_cert_file,
+            session_file=spec.session_file,
+            more=dict(spec.properties),
+        )
 
 
 def _machine(plan: MachinePlan) -> Machine:
@@ -95,6 +110,7 @@ def _machine(plan: MachinePlan) -> Machine:
         pflash0=flash.pflash0,
         pflash1=flash.pflash1,
         memory_backend=name_whole_memory(plan),
+        confidential_guest_support=_CONFIDENTIAL if plan.confidential else None,
         pcspk_audiodev=next(
             (item.audio for item in plan.sounds if item.spec.model is SoundModel.PCSPK), None
         ),

@@ -11,6 +11,8 @@ from qorch.spec import (
     Accel,
     BootSpec,
     ClockSpec,
+    ConfidentialSpec,
+    ConfidentialType,
     FeaturesSpec,
     FirmwareSpec,
     FirmwareType,
@@ -43,6 +45,8 @@ def find_board_problems(vm: MachineSpec) -> Iterator[Problem]:
         yield Problem(".firmware.secure_boot", "needs SMM, which only q35 has", hint)
     if vm.firmware.secure_boot and vm.features.smm is False:
         yield Problem(".features.smm", "Secure Boot keeps its keys by it", "smm = true")
+    if vm.confidential is not None:
+        yield from _confidential(vm, vm.confidential)
     yield from _tables(vm)
 
 
@@ -57,6 +61,21 @@ def _microvm(vm: MachineSpec) -> Iterator[Problem]:
         yield Problem(".tpm", "a microvm has no place for a TPM", 'machine = "q35"')
     if vm.cpu.plugged:
         yield Problem(".cpu.plugged", "a microvm's vCPUs cannot be plugged", 'machine = "q35"')
+
+
+def _confidential(vm: MachineSpec, guest: ConfidentialSpec) -> Iterator[Problem]:
+    if vm.accel is Accel.TCG:
+        yield Problem(".accel", "TCG keeps no memory from the host", 'accel = "kvm"')
+    if vm.machine.family is MachineFamily.MICROVM:
+        yield Problem(".confidential", "a microvm has none", 'machine = "q35"')
+    for key in ("dh_cert_file", "session_file"):
+        if getattr(guest, key) is not None and guest.type is not ConfidentialType.SEV:
+            message = f"a {guest.type.value} has none"
+            yield Problem(f".confidential.{key}", message, 'type = "sev-guest"')
+    for key in ("cbitpos", "reduced-phys-bits"):
+        if guest.type is not ConfidentialType.TDX and key not in guest.properties:
+            hint = f"{key} = …; `cpuid -l 0x8000001f` tells it, EBX 5:0 and 11:6"
+            yield Problem(f".confidential.properties.{key}", "is missing", hint)
 
 
 def _features(vm: MachineSpec) -> Iterator[Problem]:

@@ -11,6 +11,7 @@ from qorch.errors import InputError, Problem
 from qorch.importxml import boot, features
 from qorch.importxml.address import Buses
 from qorch.importxml.boot import BootOrder
+from qorch.importxml.confidential import read_confidential
 from qorch.importxml.controllers import bridges_for, read_controllers
 from qorch.importxml.cpu import read_cpu, read_iothreads, read_main_loop, read_tune
 from qorch.importxml.devices import read_genid, read_others
@@ -131,6 +132,7 @@ def _machine(domain: Node, title: str | None) -> tuple[MachineSpec, list[Network
         smbios=boot.read_smbios(domain),
         fw_cfg=boot.read_fw_cfg(domain),
         genid=read_genid(domain),
+        confidential=read_confidential(domain),
         console=ConsoleSpec(device=ConsoleDevice.NONE),
         guest_agent=agent,
         qemu_args=(
@@ -163,7 +165,7 @@ def _emulator(devices: Node) -> Any:
 def _choose_secure_boot(firmware: Any, board: Any, family: MachineFamily) -> tuple[Any, Any]:
     """The first descriptor that fits, as libvirt has it: Secure Boot where there is SMM."""
     if firmware.secure_boot is None and firmware.code is None:
-        fits = family is MachineFamily.Q35 and board.smm is not False
+        fits = family is MachineFamily.Q35 and board.smm is not False and not firmware.stateless
         firmware = attrs.evolve(firmware, secure_boot=fits and firmware.enrolled_keys is not False)
     if firmware.secure_boot and board.smm is None:
         board = attrs.evolve(board, smm=True)
@@ -207,7 +209,7 @@ def _skip_what_says_nothing(domain: Node) -> None:
     """Names and records of libvirt's own."""
     domain.skip_all("metadata", "seclabel")
     domain.find("devices").seen = True
-    domain.leave_all("keywrap", "launchSecurity")
+    domain.leave_all("keywrap")
     _skip_aliases(domain)
     read_tune(domain)
 

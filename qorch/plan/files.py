@@ -7,19 +7,28 @@ from pathlib import Path
 
 from qorch.errors import Problem
 from qorch.facts import Facts
-from qorch.spec import ChardevSpec, ChardevType, HostdevType, MachineSpec, RngBackend
+from qorch.spec import (
+    ChardevSpec,
+    ChardevType,
+    ConfidentialType,
+    HostdevType,
+    MachineSpec,
+    RngBackend,
+)
 from qorch.units import Name
 
 _FILE = "correct the path; one that is relative starts at the directory of the file"
 
 
 _RANDOM = Path("/dev/urandom")  # is everywhere
+_SEV, _AMDS = Path("/dev/sev"), (ConfidentialType.SEV, ConfidentialType.SEV_SNP)
 _OTHERWISE = {  # what to do about a device that is not there
     "tpm": 'ls /dev/tpm* shows the host\'s; tpm = "2.0" emulates one',
     "rng": 'without source = … it is /dev/urandom; backend = "rng-builtin" needs no device',
     "input": "ls /dev/input/by-id shows what there is",
     "nic": "vdpa dev show lists them",
     "hostdev": "lsscsi -g lists them",
+    "confidential": "it is there where the CPU, its firmware and kvm_amd (sev=1) have SEV",
 }
 
 
@@ -54,11 +63,17 @@ def name_files(vm: MachineSpec) -> dict[str, Path]:
         },
         **{f"nic[{index}].rom_file": nic.rom_file for index, nic in enumerate(vm.nics)},
         **{f"hostdev[{index}].rom_file": dev.rom_file for index, dev in enumerate(vm.hostdevs)},
+        **_name_confidential(vm),
         "vnc.password_file": vm.vnc.password_file if vm.vnc else None,
         "spice.password_file": vm.spice.password_file if vm.spice else None,
         **{f"fw_cfg[{index}].file": item.file for index, item in enumerate(vm.fw_cfg)},
     }
     return {key: path for key, path in named.items() if path is not None}
+
+
+def _name_confidential(vm: MachineSpec) -> dict[str, Path | None]:
+    keys, guest = ("dh_cert_file", "session_file"), vm.confidential
+    return {f"confidential.{key}": getattr(guest, key) for key in keys} if guest else {}
 
 
 def name_text_files(vm: MachineSpec) -> dict[str, Path]:
@@ -83,6 +98,7 @@ def name_devices(vm: MachineSpec) -> dict[str, Path]:
     """Character devices of the host that QEMU opens."""
     named = {
         "tpm.device": vm.tpm.device if vm.tpm else None,
+        "confidential.type": _SEV if vm.confidential and vm.confidential.type in _AMDS else None,
         "spice.rendernode": vm.spice.rendernode if vm.spice else None,
         **{f"input[{index}].evdev": item.evdev for index, item in enumerate(vm.inputs)},
         **{f"nic[{index}].vdpa": nic.vdpa for index, nic in enumerate(vm.nics)},

@@ -52,7 +52,7 @@ _NAMESPACE = UUID("6f3c9a4e-0d1b-5c57-9a55-2f8f3c1d7b90")  # made up once, for u
 _AS_GIVEN = (
     *("kernel", "initrd", "append", "ready", "powerdown_timeout", "emulator"),
     *("iothreads", "features", "clock", "boot", "smbios", "credentials", "fw_cfg"),
-    *("title", "on_reboot", "on_panic", "sandbox", "qemu_args"),
+    *("title", "confidential", "on_reboot", "on_panic", "sandbox", "qemu_args"),
 )
 
 

@@ -39,6 +39,7 @@ from qorch.spec import (
     Cache,
     ChardevSpec,
     ClockSpec,
+    ConfidentialSpec,
     CredentialSpec,
     DiskBus,
     DiskSpec,
@@ -179,6 +180,7 @@ class MachinePlan:
     vsock: VsockPlan | None = None
     pstore: PstorePlan | None = None
     iommu: IommuPlan | None = None
+    confidential: ConfidentialSpec | None = None
     shmems: tuple[ShmemPlan, ...] = ()
     cryptos: tuple[CryptoPlan, ...] = ()
     vnc: VncPlan | None = None

@@ -80,6 +80,8 @@ from qorch.spec.display import (
 from qorch.spec.firmware import (
     BootSpec,
     ClockSpec,
+    ConfidentialSpec,
+    ConfidentialType,
     CredentialSpec,
     FirmwareSpec,
     FirmwareType,
@@ -162,6 +164,8 @@ __all__ = [
     "ChardevType",
     "ClockSpec",
     "CloudInitSpec",
+    "ConfidentialSpec",
+    "ConfidentialType",
     "ConsoleDevice",
     "ConsoleSpec",
     "ControllerSpec",

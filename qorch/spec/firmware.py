@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Mapping
 from pathlib import Path
 
 import attrs
 
 from qorch.spec.common import AddressSpec
-from qorch.units import Duration
+from qorch.units import Duration, Value
 from qorch_storage.plan import ImageFormat
 
 
@@ -179,3 +180,25 @@ class TpmSpec:
     device: Path | None = None
     socket: Path | None = None
     address: AddressSpec | None = None
+
+
+class ConfidentialType(enum.Enum):
+    """QEMU's objects that keep a guest's memory from the host."""
+
+    SEV = "sev-guest"
+    SEV_SNP = "sev-snp-guest"
+    TDX = "tdx-guest"
+
+
+@attrs.frozen(kw_only=True)
+class ConfidentialSpec:
+    """`[vm.NAME.confidential]`: a guest whose memory the host cannot read (AMD SEV, Intel TDX).
+
+    `properties` are the object's own, by QEMU's names. `dh_cert_file` and `session_file` are what
+    a guest's owner gives for SEV, in Base64.
+    """
+
+    type: ConfidentialType = ConfidentialType.SEV
+    dh_cert_file: Path | None = None
+    session_file: Path | None = None
+    properties: Mapping[str, Value] = attrs.field(factory=dict)

@@ -44,6 +44,7 @@ from qorch.spec.display import (
 from qorch.spec.firmware import (
     BootSpec,
     ClockSpec,
+    ConfidentialSpec,
     CredentialSpec,
     FirmwareSpec,
     FwCfgSpec,
@@ -159,6 +160,7 @@ class MachineSpec:
     genid: GenidSpec | None = None
     tpm: TpmSpec | None = None
     iommu: IommuSpec | None = None
+    confidential: ConfidentialSpec | None = None
     disks: tuple[DiskSpec, ...] = attrs.field(default=(), metadata={"toml": "disk"})
     controllers: tuple[ControllerSpec, ...] = attrs.field(
         default=(), metadata={"toml": "controller"}

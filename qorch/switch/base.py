@@ -52,6 +52,7 @@ class Machine:
     dump_guest_core: bool | None = None
     mem_merge: bool | None = None
     memory_backend: str | None = None
+    confidential_guest_support: str | None = None
     pflash0: str | None = None
     pflash1: str | None = None
     pcspk_audiodev: str | None = None

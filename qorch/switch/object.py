@@ -89,6 +89,15 @@ class ObjectMemoryFile(Object):
 
 
 @attrs.frozen(kw_only=True)
+class ObjectConfidential(Object):
+    """`sev-guest` and the like; `more` are properties of its own."""
+
+    dh_cert_file: Path | None = None
+    session_file: Path | None = None
+    more: dict[str, object] = attrs.field(factory=dict)
+
+
+@attrs.frozen(kw_only=True)
 class ObjectInputLinux(Object):
     """An input device of the host, as a keyboard or mouse of the guest's."""
 

@@ -29,7 +29,10 @@ from qorch.sockets import bind_unix
 from qorch.switch.device import Device
 from qorch_storage.plan import ImageFormat
 
-ELSEWHERE = {"hostdevs"}  # for hosts with devices that few have: see the test of properties
+ELSEWHERE = {
+    "confidential",
+    "hostdevs",
+}  # for hosts with devices that few have: see the test of properties
 CACHE = Path(os.environ.get("QORCH_CACHE", Path(__file__).parents[2] / ".cache"))
 TINY = CACHE / "guests" / "tiny"
 SIZE = "1440K"  # a floppy, too

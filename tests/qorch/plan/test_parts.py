@@ -305,3 +305,13 @@ def test_a_usb_device_that_is_optional_may_come_later():
         "vm.web.hostdev[0]"
     ].hint
     assert "no USB device at all" in hint
+
+
+def test_a_host_without_sev_is_told():
+    """Where AMD's firmware and kernel have it, there is a device."""
+    gone = File(error="/dev/sev: No such file or directory")
+    files = {Path("/golden/k"): File(), Path("/dev/sev"): gone}
+    lines = "confidential = { properties = { cbitpos = 47, reduced-phys-bits = 1 } }"
+    problem = refuse(f"accel = 'kvm'\n{lines}", files=files)["vm.web.confidential.type"]
+    assert "/dev/sev" in problem.message
+    assert problem.on_host
