@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+
 import attrs
+
+_HINTS = {
+    errno.ENOSPC: "free some space there",
+    errno.EMFILE: "raise the limit of open files: ulimit -n",
+}
 
 
 @attrs.define(eq=False)
@@ -14,3 +21,10 @@ class NetError(Exception):
 
     def __str__(self) -> str:
         return self.message
+
+    @classmethod
+    def from_os_error(cls, error: OSError) -> NetError:
+        """Say what the kernel refused: `/run/qorch/network: No space left on device`."""
+        about = f"{error.filename}: " if error.filename else ""
+        hint = _HINTS.get(error.errno or 0, "see space and rights there" if about else None)
+        return cls(f"{about}{error.strerror or error}", hint)

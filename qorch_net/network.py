@@ -184,14 +184,18 @@ def _locked() -> Iterator[int]:
     """Hold the lock of this network namespace; the kernel releases it with the process.
 
     A dnsmasq on its way between fork and exec inherits it: it has no mark yet, and whoever comes
-    after a SIGKILL at that moment waits until it has one.
+    after a SIGKILL at that moment waits until it has one. What the kernel refuses meanwhile, for
+    a full disk, say, is a NetError.
     """
-    namespace = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     try:
-        fcntl.flock(namespace, fcntl.LOCK_EX)
-        yield namespace
-    finally:
-        os.close(namespace)
+        namespace = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(namespace, fcntl.LOCK_EX)
+            yield namespace
+        finally:
+            os.close(namespace)
+    except OSError as error:
+        raise NetError.from_os_error(error) from error
 
 
 def _ensure_dnsmasq(

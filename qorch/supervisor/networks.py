@@ -47,6 +47,7 @@ class Networks:
     def put(self, name: Name, definition: NetworkDefinition | None) -> None:
         """Store a definition, or forget the network."""
         if definition is None:
+            self.up.pop(name, None)
             self.defined.pop(name, None)
             self._store.remove_network(name)
         else:
@@ -113,7 +114,10 @@ class Networks:
             if definition.builtin and not self._machines.users_of(name):
                 await self.remove(name, report)
             elif name in self.up:
-                await self.ensure(name, report)
+                try:
+                    await self.ensure(name, report)
+                except NetError as error:  # that of others
+                    report(Progress("network", name, message=f"is broken: {error}"))
 
     async def repair_rules(self) -> None:
         """Compare the rules of all networks that are up with what they should be. Raises NetError.
@@ -151,7 +155,7 @@ class Networks:
                 continue
             done: list[Progress] = []
             try:
-                await self.ensure(name, done.append)
+                await self._ensure_again(name, done.append)
             except NetError as error:
                 broken.add(name)
                 if name not in known:
@@ -176,7 +180,7 @@ class Networks:
 
         async def repair() -> None:
             try:
-                await self.ensure(name, functools.partial(self._note_repair, name))
+                await self._ensure_again(name, functools.partial(self._note_repair, name))
             except NetError as error:  # tried again after a while
                 self._emit("NETWORK_BROKEN", name, error=error.message)
 
@@ -190,13 +194,22 @@ class Networks:
 
     async def ensure(self, name: Name, report: Report) -> None:
         """Bring a network up, or make it as it is defined now. Raises NetError."""
+        async with self._turn:
+            await self._ensure(name, report)
+
+    async def _ensure_again(self, name: Name, report: Report) -> None:
+        """Repair a network, unless it is taken down before it is its turn. Raises NetError."""
+        async with self._turn:
+            if name in self.up:
+                await self._ensure(name, report)
+
+    async def _ensure(self, name: Name, report: Report) -> None:
         from qorch_net.network import ensure_network  # noqa: PLC0415  pyroute2: 120 ms
         from qorch_net.tap import replug_taps  # noqa: PLC0415
 
         plan = self.plan_of(name)
         run_dir = self.state.run / "network"
-        run_dir.mkdir(parents=True, exist_ok=True)
-
+        _make_directory(run_dir)
         tell = from_thread("network", name, report)
         machines = self._machines.plans.values()
         taps = [tap for machine in machines for tap in machine.taps if tap.bridge == plan.bridge]
@@ -212,9 +225,8 @@ class Networks:
             if taps and plan.bridge is not None and "bridge" in steps:
                 replug_taps(taps, tell)
 
-        async with self._turn:
-            await trio.to_thread.run_sync(ensure)
-            self.up.setdefault(name, object())
+        await trio.to_thread.run_sync(ensure)
+        self.up.setdefault(name, object())
 
     async def _remove(self, name: Name, report: Report) -> None:
         from qorch_net.network import remove_network  # noqa: PLC0415
@@ -230,8 +242,13 @@ class Networks:
             )
 
         async with self._turn:
-            self.up.pop(name, None)
-            await trio.to_thread.run_sync(remove)
+            token = self.up.pop(name, None)
+            try:
+                await trio.to_thread.run_sync(remove)
+            except BaseException:  # what is left of it is still up, and may be taken down again
+                if token is not None:
+                    self.up[name] = token
+                raise
 
     async def adopt(self, report: Report) -> None:
         """After a start: complete what is half up, remove what no definition owns."""
@@ -272,7 +289,12 @@ class Networks:
         present = await trio.to_thread.run_sync(tidy)
         for name in self.defined:
             if name in present:
-                await self.ensure(name, report)
+                try:
+                    await self.ensure(name, report)
+                except NetError as error:  # its watchers try again
+                    self.up.setdefault(name, object())
+                    report(Progress("network", name, message=f"is broken: {error}"))
+                    self._emit("NETWORK_BROKEN", name, error=error.message)
 
     async def _watch(self, name: Name, repair: Callable[[], Awaitable[None]]) -> None:
         """Wait for the end of a network's dnsmasq; have it started again while it is wanted."""
@@ -280,9 +302,12 @@ class Networks:
 
         token = self.up.get(name)
         while token is not None and self.up.get(name) is token:
-            pids = await trio.to_thread.run_sync(find_dnsmasq, self.state.owner)
-            if name in pids:
-                await _wait_pid(pids[name])
+            try:
+                pids = await trio.to_thread.run_sync(find_dnsmasq, self.state.owner)
+                if name in pids:
+                    await _wait_pid(pids[name])
+            except OSError as error:  # no more files may be open
+                self._emit("NETWORK_BROKEN", name, error=NetError.from_os_error(error).message)
             await trio.sleep(_RESTART_DELAY)
             if self.up.get(name) is token:
                 await repair()
@@ -294,6 +319,13 @@ def _find_interfaces(plan: NetworkPlan) -> tuple[set[str], set[str]]:
     own = (bridge | {plan.subinterface}) - {None}
     theirs = {plan.uplink, plan.bridge} - {None, *own}
     return {str(name) for name in own}, {str(name) for name in theirs}
+
+
+def _make_directory(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise NetError.from_os_error(error) from error
 
 
 async def _wait_pid(pid: int) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import socket
+from contextlib import ExitStack
 
 import trio
 
@@ -20,15 +22,16 @@ async def watch_rules(
     networks: Networks, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
 ) -> None:
     """Compare at each change of our tables, and repair what differs, as long as we live."""
-    try:
-        with open_watch() as watch:
-            task_status.started()
-            while True:
-                await trio.lowlevel.wait_readable(watch)
-                if find_changes(watch, networks.state.owner):
-                    await _repair(networks)
-    except OSError:  # a kernel without nf_tables has nothing to repair
+    with ExitStack() as stack:
+        try:
+            watch: socket.socket | None = stack.enter_context(open_watch())
+        except OSError:  # a kernel without nf_tables has nothing to repair
+            watch = None
         task_status.started()
+        while watch is not None:
+            await trio.lowlevel.wait_readable(watch)
+            if find_changes(watch, networks.state.owner):
+                await _repair(networks)
 
 
 async def watch_links(

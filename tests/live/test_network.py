@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from qorch.network_client import NetworkClient
 from qorch.testing import Host
 
 pytestmark = pytest.mark.live
@@ -54,6 +57,32 @@ def test_dnsmasq_is_started_again(qorch_host: Host, bios_disk: Path) -> None:
             for event in events
         )
     assert qorch_host.machine("web").show()["state"] == "running"
+
+
+def test_one_broken_network_keeps_no_supervisor_from_starting(qorch_host: Host) -> None:
+    """Somebody holds the address of one of two: told, and put right when the address is free."""
+    text = '[network.lan]\nsubnet = "192.168.150.0/24"\n[network.two]\n'
+    qorch_host.up(text, wait=None)
+    qorch_host.kill_supervisor()
+    for pid in find_dnsmasq(qorch_host):
+        pidfd = os.pidfd_open(pid)
+        os.kill(pid, signal.SIGKILL)
+        select.select([pidfd], [], [])
+        os.close(pidfd)
+    with qorch_host.inside():
+        holder = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        holder.bind(("192.168.150.1", 53))
+    with holder:
+        rows = NetworkClient(qorch_host.client).find_networks()
+        assert [row["state"] for row in rows] == ["up", "up"]
+        assert "network lan: is broken: dnsmasq" in qorch_host.state.supervisor_log.read_text()
+        with qorch_host.client.open_events() as events:
+            holder.close()
+            assert any(
+                (event["event"], event.get("network")) == ("NETWORK_REPAIRED", "lan")
+                for event in events
+            )
+    qorch_host.down(text)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,71 @@
+"""Repairs in the background: what fails there is told, and ends nothing."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Interface
+from pathlib import Path
+
+import pytest
+import trio
+from trio.testing import wait_all_tasks_blocked
+
+from qorch.paths import StateDir
+from qorch.state import NetworkDefinition, Store
+from qorch.supervisor.definitions import Definitions
+from qorch.supervisor.events import Events
+from qorch.supervisor.networks import Networks
+from qorch.units import Name
+from qorch_net.plan import Mode, NetworkPlan, make_bridge_mac
+
+LAN = Name("lan")
+
+
+@pytest.fixture
+def networks(tmp_path):
+    """The networks of a state directory whose run directory cannot be made; `lan` is up."""
+    state = StateDir.from_directory(tmp_path)
+    state.run.write_text("in the way")
+    send, _receive = trio.open_memory_channel(0)
+    store = Store(state)
+    networks = Networks(state, Path("dnsmasq"), send, store, Definitions(store), Events())
+    plan = NetworkPlan(
+        name="lan",
+        owner=state.owner,
+        mode=Mode.ISOLATED,
+        bridge="br-lan",
+        mac=make_bridge_mac(state.owner, "lan"),
+        gateway=IPv4Interface("192.168.133.1/24"),
+        domain="lan",
+    )
+    networks.put(LAN, NetworkDefinition(version=1, plan=plan))
+    networks.up[LAN] = object()
+    return networks
+
+
+async def test_a_repair_that_meets_a_broken_directory_is_told(networks):
+    """An OSError is the network's trouble, told once."""
+    with networks._events.listen() as told:
+        assert await networks.repair_links([LAN], known=()) == {LAN}
+        event = await told.receive()
+        assert (event["event"], event["network"]) == ("NETWORK_BROKEN", "lan")
+        assert str(networks.state.run) in event["error"]
+        assert await networks.repair_links([LAN], known=[LAN]) == {LAN}
+        assert told.statistics().current_buffer_used == 0
+
+
+async def test_a_repair_does_not_bring_back_what_was_removed_meanwhile(networks, nursery):
+    """It waits for its turn, and a removal comes before it."""
+    done = []
+
+    async def repair():
+        done.append(await networks.repair_links([LAN], known=()))
+
+    async with networks._turn:
+        nursery.start_soon(repair)
+        await wait_all_tasks_blocked()
+        networks.put(LAN, None)
+    with trio.fail_after(60):
+        while not done:
+            await trio.lowlevel.checkpoint()
+    assert done == [set()]
+    assert networks.up == {}
