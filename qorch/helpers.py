@@ -7,7 +7,6 @@ supervisor; they end by themselves when QEMU does, and are ended with it in any 
 from __future__ import annotations
 
 import os
-import select
 import signal
 import socket
 import tempfile
@@ -23,7 +22,7 @@ from qorch.console import read_tail
 from qorch.errors import MachineError
 from qorch.helper import Helper, Wire, make_helpers, make_mark
 from qorch.plan import MachinePlan
-from qorch.process import Process, find_processes, start_process
+from qorch.process import Process, find_processes, is_readable, start_process
 from qorch.units import Name
 
 _READY_DEADLINE = 60.0  # seconds; it is a matter of milliseconds on a quiet host
@@ -95,7 +94,7 @@ def _wait_answer(helper: Helper, running: Running, log: Path) -> None:
         connection.sendall(helper.question)
         while len(answer) < helper.answer:
             left = max(0.0, deadline - time.monotonic())
-            if not select.select([connection], [], [], left)[0]:
+            if not is_readable(connection.fileno(), left):
                 raise MachineError(f"helper {helper.id} does not answer", _last_words(log))
             data = connection.recv(helper.answer - len(answer))
             if not data:

@@ -56,7 +56,7 @@ class Process:
     @property
     def is_alive(self) -> bool:
         """Whether it runs; a zombie does not."""
-        return not select.select([self.pidfd], [], [], 0)[0]
+        return not is_readable(self.pidfd, 0)
 
     async def wait(self) -> int | None:
         """Wait for its end; the exit status as Popen has it, None if it was no child of ours."""
@@ -67,7 +67,7 @@ class Process:
 
     def wait_nowait(self) -> None:
         """Block until it has ended, which must be near; a child of ours is no zombie then."""
-        select.select([self.pidfd], [], [])
+        is_readable(self.pidfd, None)
         if self._child is not None:
             self._status = self._child.wait()
 
@@ -87,14 +87,14 @@ class Process:
         """The ids of its threads; none if it is gone."""
         try:
             return [thread.id for thread in psutil.Process(self.pid).threads()]
-        except psutil.NoSuchProcess:
+        except psutil.Error:
             return []
 
     def find_affinity(self, thread: int) -> list[int]:
         """The host CPUs a thread may run on; empty if it is gone."""
         try:
             return list(psutil.Process(thread).cpu_affinity() or ())
-        except psutil.NoSuchProcess:
+        except psutil.Error:
             return []
 
     def close(self) -> None:
@@ -124,7 +124,22 @@ def start_process(
         raise MachineError(
             f"{argv[0]} does not run: {error.strerror}", f"ls -l {argv[0]}"
         ) from error
-    return Process.from_pid(child.pid, child)
+    try:
+        return Process.from_pid(child.pid, child)
+    except BaseException:  # nobody would know of it
+        child.kill()
+        child.wait()
+        raise
+
+
+def is_readable(fd: int, seconds: float | None) -> bool:
+    """Block until there is something to read, or the seconds are over; a pidfd tells of an end.
+
+    `select.select` takes no number above 1023.
+    """
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    return bool(poll.poll(None if seconds is None else seconds * 1000))
 
 
 def find_processes(prefix: str) -> Iterator[tuple[str, Process]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import select
 import shutil
 import signal
 from collections.abc import Iterable
@@ -11,7 +10,7 @@ from pathlib import Path
 import trio
 
 from qorch.leftovers import Leftover, find_leftovers
-from qorch.process import find_processes
+from qorch.process import find_processes, is_readable
 from qorch.progress import Progress, Report
 from qorch.supervisor.networks import Networks
 from qorch.supervisor.storage import Storage
@@ -39,7 +38,7 @@ def _remove(owner: str, found: Iterable[Leftover]) -> None:
     for label, process in find_processes(f"{owner}:"):
         if label in labels:
             process.send_signal(signal.SIGKILL)
-            select.select([process.pidfd], [], [], _SECONDS)
+            is_readable(process.pidfd, _SECONDS)
         process.close()
     remove_taps_of(owner, {x.label for x in found if x.kind == "interface"})
     for leftover in found:

@@ -1,10 +1,13 @@
 import contextlib
+import fcntl
 import os
+import resource
 import signal
 import subprocess
 import sys
 import uuid
 
+import attrs
 import pytest
 import trio
 
@@ -143,3 +146,21 @@ def test_a_thread_is_pinned(prefix):
         assert process.uptime >= 0
         pid = process.pid
     assert process.find_affinity(pid) == []
+
+
+async def test_numbers_of_files_may_be_large(prefix):
+    """A supervisor of many machines has more than 1024 files open."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(4096, hard), hard))
+    try:
+        with start(WAIT, prefix) as (process, output), trio.fail_after(60):
+            output.readline()
+            large = fcntl.fcntl(process.pidfd, fcntl.F_DUPFD_CLOEXEC, 2000)
+            with contextlib.closing(attrs.evolve(process, pidfd=large)) as same:
+                assert same.is_alive
+                same.send_signal(signal.SIGKILL)
+                await same.wait()
+                assert not same.is_alive
+                same.wait_nowait()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
