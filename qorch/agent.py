@@ -67,11 +67,11 @@ class Agent:
 
     async def freeze(self) -> int:
         """Freeze the guest's file systems; how many."""
-        return int(await self.execute("guest-fsfreeze-freeze"))
+        return await self._count("guest-fsfreeze-freeze")
 
     async def thaw(self) -> int:
         """Thaw them; how many. Those that are not frozen do not mind."""
-        return int(await self.execute("guest-fsfreeze-thaw"))
+        return await self._count("guest-fsfreeze-thaw")
 
     async def is_frozen(self) -> bool:
         """Whether the guest's file systems are frozen."""
@@ -79,8 +79,18 @@ class Agent:
 
     async def find_addresses(self) -> dict[str, list[IPv4Address | IPv6Address]]:
         """The IP addresses of the guest's interfaces, by their names in the guest."""
-        interfaces = await self.execute("guest-network-get-interfaces")
-        return {interface["name"]: list(_addresses(interface)) for interface in interfaces}
+        command = "guest-network-get-interfaces"
+        interfaces = await self.execute(command)
+        try:
+            return {interface["name"]: list(_addresses(interface)) for interface in interfaces}
+        except (AttributeError, KeyError, TypeError, ValueError):
+            raise _nonsense(command) from None
+
+    async def _count(self, command: str) -> int:
+        number = await self.execute(command)
+        if not isinstance(number, int):
+            raise _nonsense(command)
+        return number
 
     async def _send(self, data: bytes) -> None:
         try:
@@ -108,20 +118,25 @@ class Agent:
     def _read_result(command: str, line: bytes) -> Any:
         try:
             answer = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise AgentError(f"the guest agent answered {command} with no JSON", _AGAIN) from error
         if not isinstance(answer, dict) or not {"return", "error"} & answer.keys():
             raise AgentError(f"the guest agent did not answer {command}", _AGAIN)
         if "error" in answer:
-            words = dict(answer["error"]).get("desc", "no reason given")
+            refusal = answer["error"] if isinstance(answer["error"], dict) else {}
+            words = refusal.get("desc", "no reason given")
             raise AgentError(f"the guest agent refuses {command}: {words}", _ALLOWED)
         return answer["return"]
+
+
+def _nonsense(command: str) -> AgentError:
+    return AgentError(f"the guest agent did not answer {command} with what it should", _AGAIN)
 
 
 def _find_number(line: bytes) -> object:
     try:
         return json.loads(line).get("return")
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, RecursionError):
         return None
 
 

@@ -122,7 +122,7 @@ async def test_without_a_socket_there_is_no_agent(tmp_path):
             pass
 
 
-@pytest.mark.parametrize("line", [b"no json\n", b"[]\n", b'{"x": 1}\n'])
+@pytest.mark.parametrize("line", [b"no json\n", b"[]\n", b'{"x": 1}\n', b"[" * 5000 + b"\n"])
 async def test_nonsense_is_an_error(tmp_path, line):
     """An agent that answers with something else."""
 
@@ -136,3 +136,31 @@ async def test_nonsense_is_an_error(tmp_path, line):
     async with open_fake(tmp_path / "s", serve), open_agent(tmp_path / "s") as agent:
         with pytest.raises(AgentError, match="guest-ping"):
             await agent.ping()
+
+
+@pytest.mark.parametrize(
+    ("answer", "verb"),
+    [
+        ({"return": None}, "thaw"),
+        ({"return": "many"}, "freeze"),
+        ({"error": 5}, "thaw"),
+        (
+            {"return": [{"name": "eth0", "ip-addresses": [{"ip-address": "here"}]}]},
+            "find_addresses",
+        ),
+        ({"return": [5]}, "find_addresses"),
+    ],
+)
+async def test_an_answer_of_another_kind_is_an_error(tmp_path, answer, verb):
+    """What a guest says is believed in nothing."""
+
+    async def serve(stream):
+        request = json.loads((await stream.receive_some(1000)).removeprefix(b"\xff"))
+        synced = {"return": request["arguments"]["id"]}
+        await stream.send_all(b"\xff" + json.dumps(synced).encode() + b"\n")
+        await stream.receive_some(1000)
+        await stream.send_all(json.dumps(answer).encode() + b"\n")
+
+    async with open_fake(tmp_path / "s", serve), open_agent(tmp_path / "s") as agent:
+        with pytest.raises(AgentError, match="guest-"):
+            await getattr(agent, verb)()
