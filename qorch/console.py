@@ -127,7 +127,7 @@ def rotate_log(log: Path) -> None:
     """Move a log's content to `LOG.1` and begin it anew, for a writer that appends."""
     with suppress(OSError):  # a full disk: what is old goes, what is new needs the room
         shutil.copyfile(log, log.with_name(f"{log.name}.1"))
-    with suppress(FileNotFoundError):
+    with suppress(OSError):  # it is gone, or the file system read-only: then it grows no more
         os.truncate(log, 0)
 
 

@@ -201,6 +201,8 @@ class Monitor:
             data = await self._stream.receive_some()
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             data = b""
+        if self._loss is not None:  # closed on our side while this was being read
+            return
         if not data:
             self._lose(MonitorLostError("QEMU closed its monitor", _ENDED))
             return

@@ -25,7 +25,7 @@ class _Listener:
                 self.send.send_nowait({"event": "EVENTS_LOST", "count": self.lost})
                 self.lost = 0
             self.send.send_nowait(event)
-        except trio.WouldBlock:
+        except (trio.WouldBlock, trio.BrokenResourceError):  # who has closed their end reads none
             self.lost += 1
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import os
 import signal
 from collections.abc import Callable, Collection, Iterable, Iterator
@@ -30,6 +31,8 @@ from qorch.units import Name
 from qorch_net.errors import NetError
 
 _ADOPT_DEADLINE = 10.0  # seconds for a QEMU found running to answer
+_log = logging.getLogger("qorch")
+
 _QEMU_ENV = ("PATH", "TMPDIR", "LANG")
 
 
@@ -251,10 +254,11 @@ class Machines:
         name = machine.plan.name
         try:
             await machine.run(task_status=launch)
-        except QorchError as error:
-            launch.error = error
-            if not machine.ended.is_set() and launch.adopted:
-                launch.settled.set()  # a guest that ran before us runs on all the same
+        except Exception as error:  # noqa: BLE001  one machine must not take the others along
+            launch.error = _describe(name, error)
+            if not machine.ended.is_set() and (launch.adopted or launch.settled.is_set()):
+                launch.settled.set()  # a guest that runs does so all the same
+                self._events.emit_nowait(name, "MONITOR_LOST", {"reason": launch.error.message})
                 await machine.wait_exit()
             elif not machine.ended.is_set():
                 await machine.kill()
@@ -277,8 +281,8 @@ class Machines:
         """What does not go with QEMU; where the kernel refuses, the next start tries again."""
         try:
             await trio.to_thread.run_sync(remove_taps, plan)
-        except NetError as error:
-            self._events.emit_nowait(plan.name, "TAP_LEFT", {"error": error.message})
+        except (NetError, OSError) as error:
+            self._events.emit_nowait(plan.name, "TAP_LEFT", {"error": str(error)})
 
     async def _remove_orphan_taps(self) -> None:
         """The same for machines that ended while nobody looked."""
@@ -357,6 +361,14 @@ class Machines:
             await self._launch(plan, started, adopted=True, saved=saved)
         except QorchError as error:
             report(Progress("vm", name, message=f"was not adopted: {error}"))
+
+
+def _describe(name: Name, error: Exception) -> QorchError:
+    """What ended a machine's task; what nobody foresaw goes to the log, too."""
+    if isinstance(error, QorchError):
+        return error
+    _log.error("internal error of machine %s", name, exc_info=error)
+    return MachineError(f"{name}: internal error: {error}", "the supervisor's log says more")
 
 
 async def _end(started: Started) -> None:

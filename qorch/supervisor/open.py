@@ -132,8 +132,8 @@ def _tidy_run(state: StateDir) -> None:
         with suppress(OSError):
             directory.rmdir()
     locks = {state.start_lock, state.supervisor_lock}
-    if set(state.run.iterdir()) <= locks:
-        for lock in locks:
-            lock.unlink(missing_ok=True)
-        with suppress(OSError):
+    with suppress(OSError):  # somebody else may have removed it
+        if set(state.run.iterdir()) <= locks:
+            for lock in locks:
+                lock.unlink(missing_ok=True)
             state.run.rmdir()

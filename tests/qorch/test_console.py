@@ -151,3 +151,11 @@ def test_the_tail_of_a_log_is_its_last_lines(tmp_path):
     assert read_tail(log, lines=3) == "998\n999\n\ufffd end"
     assert read_tail(log, size=4) == " end"
     assert read_end(log, 5) == b"\xff end"
+
+
+def test_a_log_that_cannot_be_cut_ends_nothing(tmp_path):
+    """A file system that was made read-only, say: the log goes on as it is."""
+    (tmp_path / "file").write_bytes(b"")
+    rotate_log(tmp_path / "file" / "log")
+    rotate_log(tmp_path)
+    rotate_log(tmp_path / "none")

@@ -72,7 +72,7 @@ class Space:
             if short:
                 graph = await find_graph(machine.monitor)
                 await self._tell(name, [find_disk_id(block["qdev"]) for block in short], graph)
-        except (QorchError, StorageError) as error:
+        except (QorchError, StorageError, OSError) as error:
             self._events.emit_nowait(name, "SPACE_UNKNOWN", {"reason": str(error)})
 
     async def _tell(self, name: Name, disks: Iterable[str | None], graph: Graph) -> None:
@@ -84,7 +84,7 @@ class Space:
                 continue
             try:
                 await self._treat(name, disk, node, extended)
-            except StorageError as error:  # the others are told of all the same
+            except (StorageError, OSError) as error:  # the others are told of all the same
                 extended[disk, ""] = False
                 event = {"disk": disk, "reason": str(error)}
                 self._events.emit_nowait(name, "SPACE_UNKNOWN", event)

@@ -489,3 +489,22 @@ async def test_full_queue(tmp_path):
         with pytest.raises(ConnectError, match="temporarily unavailable"):
             async with open_monitor(path):
                 pytest.fail("nobody listens")
+
+
+async def test_what_is_read_while_it_is_closed_is_dropped(peer, nursery):
+    """Bytes that were read in the very turn in which the monitor was closed on our side."""
+    again = trio.Event()
+
+    def record(direction, line):
+        if b"FIRST" in line:  # the next read finds this at once, and yields before it returns
+            fileno = peer.stream.socket.fileno()
+            os.write(fileno, line.replace(b"FIRST", b"SECOND") + b"\n")
+            again.set()
+
+    nursery.start_soon(peer.greet)
+    async with open_monitor(peer.other, transcript=record) as monitor:
+        await peer.happen("FIRST")
+        with trio.fail_after(60):
+            await again.wait()
+            monitor.close()
+            assert "closed on our side" in str(await monitor.wait_closed())

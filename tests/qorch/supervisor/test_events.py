@@ -51,3 +51,12 @@ async def test_who_has_left_gets_nothing():
         raise ZeroDivisionError
     assert events._listeners == set()
     events.emit_nowait("web", "STOP", {})
+
+
+async def test_who_has_closed_their_end_harms_nobody():
+    """A receiver that was closed before its block ended: the others are told all the same."""
+    events = Events()
+    with events.listen() as closed, events.listen() as other:
+        closed.close()
+        events.emit_nowait("web", "STOP", {})
+        assert [event["event"] for event in await collect(other)] == ["STOP"]

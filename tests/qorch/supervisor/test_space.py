@@ -65,3 +65,17 @@ async def test_one_that_cannot_be_extended_does_not_hide_the_others(tmp_path):
     assert (second["event"], second["disk"], second["pool"]) == ("NO_SPACE", "disk1", "files")
     assert [lack["volume"] for lack in space.find("web")] == ["here.raw"]
     assert monitor.done == []
+
+
+async def test_a_directory_that_is_gone_is_told(tmp_path):
+    """A pool that was removed under its machine ends nobody's watching."""
+    gone = tmp_path / "gone"
+    pools = {"files": PoolPlan(name="files", path=gone)}
+    monitor = FakeMonitor([gone / "a.raw"])
+    events = Events()
+    space = Space({"web": SimpleNamespace(monitor=monitor)}, events, lambda: pools)
+    with events.listen("web") as told:
+        await space.look("web")
+        event = await told.receive()
+    assert event["event"] == "SPACE_UNKNOWN"
+    assert "No such file" in event["reason"]
