@@ -6,6 +6,7 @@ Only looks. A supervisor removes it: when it starts, and when `qorch gc --remove
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 
 import attrs
 
@@ -85,5 +86,6 @@ def _find_files(
         if pool.plan.type is PoolType.DIR
     }
     for name, directory in pools.items():
-        for path in find_temporaries(directory):
-            yield Leftover(kind="file", name=str(path), label=f"pool/{name}")
+        with suppress(OSError):  # `pool ls` says what is wrong with it
+            for path in find_temporaries(directory):
+                yield Leftover(kind="file", name=str(path), label=f"pool/{name}")

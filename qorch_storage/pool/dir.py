@@ -85,7 +85,8 @@ class DirPool:
     def find_volumes(self) -> tuple[Volume, ...]:
         """List the pool's volumes by name, without a process; hidden files are none."""
         try:
-            names = sorted(entry.name for entry in os.scandir(self.path) if entry.is_file())
+            with os.scandir(self.path) as entries:
+                names = sorted(entry.name for entry in entries if _is_file(entry))
         except FileNotFoundError:
             return ()
         except OSError as error:
@@ -186,6 +187,11 @@ class DirPool:
 
     def wipe_volume(self, volume: Volume, *, report: Report = ignore) -> None:
         """Overwrite a volume's file with zeroes and remove it."""
+        if volume.path.is_symlink():
+            raise StorageError(
+                f"volume {volume.path} is a symbolic link to {volume.path.resolve()}",
+                "wipe that file where it is, or remove the link: qorch volume rm",
+            )
         with clear_errors(f"wipe volume {volume.path}"):
             wipe_file(volume.path, report=report)
 
@@ -264,6 +270,13 @@ class DirPool:
         except FileExistsError:
             return False
         return True
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_file()
+    except OSError:  # a symbolic link that leads to itself, say
+        return False
 
 
 def _find_volume(pool: str, path: Path) -> Volume:

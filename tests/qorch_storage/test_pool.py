@@ -474,6 +474,8 @@ def test_list(pool, base, qemu_img, monkeypatch, tmp_path):
     (pool.path / "d.qcow2").write_bytes(b"QFI\xfb" + b"\xff" * 200)
     (pool.path / "e.img").write_bytes((pool.path / "a.qcow2").read_bytes())
     (pool.path / "f").mkdir()
+    (pool.path / "g.raw").symlink_to("g.raw")
+    (pool.path / "h.raw").symlink_to("nowhere")
     monkeypatch.setenv("PATH", str(tmp_path))
     found = {volume.name: volume for volume in pool.find_volumes()}
     assert list(found) == ["a.qcow2", "b.raw", "c.vdi", "d.qcow2", "e.img"]

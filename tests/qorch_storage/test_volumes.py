@@ -245,6 +245,19 @@ def test_wipe(pools, tmp_path):
     assert pools.find_volumes() == ()
 
 
+def test_a_link_is_not_wiped(pools, tmp_path):
+    """Neither is what it leads to; nothing is hidden. It can be removed."""
+    secret = tmp_path / "secret.raw"
+    secret.write_bytes(b"secret".ljust(MIB))
+    make(pools, form=RAW)
+    (tmp_path / "p" / "link.raw").symlink_to(secret)
+    volume = pools.find_volume("p", "link.raw")
+    with pytest.raises(StorageError, match=f"is a symbolic link to {secret}"):
+        wipe_volume(pools, volume)
+    remove_volume(pools, volume)
+    assert secret.read_bytes().startswith(b"secret")
+
+
 def test_wiping_goes_on(pools, tmp_path):
     """A wipe that was killed is finished by whoever comes next, and only then removed."""
     volume = make(pools, form=RAW)
