@@ -199,6 +199,8 @@ class Supervisor:
                 changes = make_changes(plan, facts, self._defined, self._machines.plans)
                 stale = {Name(c.name) for c in changes if c.kind == "vm" and c.action == "restart"}
                 live = {Name(c.name) for c in changes if c.kind == "vm" and c.action == "change"}
+                restore = functools.partial(self._networks.repair_links, known=())
+                undo.push_async_callback(shielded, restore, plan.networks)  # as defined by then
                 self.storage.define(spec, plan, undo)
                 await self._define(spec, plan, undo)
                 await self._networks.bring_up(plan.networks, report, undo)

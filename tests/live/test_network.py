@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from qorch.client import ClientError
 from qorch.network_client import NetworkClient
 from qorch.testing import Host
 
@@ -83,6 +84,27 @@ def test_one_broken_network_keeps_no_supervisor_from_starting(qorch_host: Host) 
                 for event in events
             )
     qorch_host.down(text)
+
+
+def test_an_up_that_fails_changes_no_network(qorch_host: Host, tmp_path: Path) -> None:
+    """A network that was changed is as it was, without leases of what was not made."""
+    text = '[network.lan]\nsubnet = "192.168.150.0/24"\n'
+    machine = '[vm.web]\n[[vm.web.nic]]\nnetwork = "lan"\n'
+    (tmp_path / "file").write_bytes(b"")
+    fails = f'[pool.p]\npath = "{tmp_path}/file"\n[volume.v]\npool = "p"\nsize = "1MiB"\n'
+    qorch_host.up(text, wait=None)
+    hosts = qorch_host.state.run / "network" / "lan" / "dhcp-hosts"
+    before = show_addresses(qorch_host), hosts.read_text()
+    for changed in (text.replace("150", "151"), text + machine):
+        with pytest.raises(ClientError, match="Not a directory"):
+            qorch_host.up(changed + fails, wait=None)
+        assert (show_addresses(qorch_host), hosts.read_text()) == before
+    qorch_host.down(text)
+
+
+def show_addresses(host: Host) -> str:
+    """The addresses of all interfaces."""
+    return host.run("ip", "-4", "-o", "addr").stdout
 
 
 @pytest.mark.parametrize(
