@@ -187,8 +187,9 @@ class Host:
             self.client.remove_machine(machine["name"], volumes=True, report=_ignore)
         networks = self.state.data / "network"
         names = [path.name for path in networks.iterdir()] if networks.is_dir() else []
-        text = "".join(f"[network.{name}]\n" for name in names)
-        self.client.down(self._document(text), report=_ignore)
+        if names:  # a document that describes nothing is an error
+            text = "".join(f"[network.{name}]\n" for name in names)
+            self.client.down(self._document(text), report=_ignore)
 
     def _end_all(self) -> None:
         with suppress(ClientError):
