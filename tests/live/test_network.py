@@ -89,7 +89,7 @@ def test_one_broken_network_keeps_no_supervisor_from_starting(qorch_host: Host) 
 def test_an_up_that_fails_changes_no_network(qorch_host: Host, tmp_path: Path) -> None:
     """A network that was changed is as it was, without leases of what was not made."""
     text = '[network.lan]\nsubnet = "192.168.150.0/24"\n'
-    machine = '[vm.web]\n[[vm.web.nic]]\nnetwork = "lan"\n'
+    machine = '[vm.web]\n[[vm.web.disk]]\nsize = "1MiB"\n[[vm.web.nic]]\nnetwork = "lan"\n'
     (tmp_path / "file").write_bytes(b"")
     fails = f'[pool.p]\npath = "{tmp_path}/file"\n[volume.v]\npool = "p"\nsize = "1MiB"\n'
     qorch_host.up(text, wait=None)
