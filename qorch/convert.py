@@ -28,21 +28,36 @@ from qorch.spec import MachineType
 from qorch.units import CpuSet, Duration, Mac, Name, Rate, Size, Value
 
 
+def _write(value: object) -> str:
+    """A wrong value as the file has it, if that is short."""
+    match value:
+        case bool():
+            return str(value).lower()
+        case Mapping():
+            return "a table"
+        case list() | tuple():
+            return "a list"
+    return repr(value)
+
+
 def _read_bool(value: object, _: type) -> bool:
     if not isinstance(value, bool):
-        raise WrongValueError(f"{value!r} is not true or false", "both without quotes")
+        raise WrongValueError(f"{_write(value)} is not true or false", "both without quotes")
     return value
 
 
 def _read_int(value: object, _: type) -> int:
     if not isinstance(value, int) or isinstance(value, bool):
-        raise WrongValueError(f"{value!r} is not a whole number", "without quotes and units")
+        message = f"{_write(value)} is not a whole number"
+        raise WrongValueError(message, "without quotes and units")
     return value
 
 
 def _read_str(value: object, _: type) -> str:
     if not isinstance(value, str):
-        raise WrongValueError(f"{value!r} is not a string", f'put it in quotes: "{value}"')
+        scalar = isinstance(value, bool | int | float)
+        hint = f'put it in quotes: "{_write(value)}"' if scalar else "it is one text, in quotes"
+        raise WrongValueError(f"{_write(value)} is not a string", hint)
     if "\0" in value:
         message = f"{value!r} contains a NUL, which no program can be given"
         raise WrongValueError(message, "leave it out")
@@ -51,23 +66,25 @@ def _read_str(value: object, _: type) -> str:
 
 def _read_value(value: object, _: Any) -> Value:
     if not isinstance(value, bool | int | str):
-        message = f"{value!r} is not true or false, a number or a string"
+        message = f"{_write(value)} is not true or false, a number or a string"
         raise WrongValueError(message, 'such as true, 5 or "text"')
     return value
 
 
 def _read_path(value: object, _: type) -> Path:
     if not isinstance(value, str) or not value or "\0" in value:
-        raise WrongValueError(f"{value!r} is not a path", 'a string, such as "images/disk.qcow2"')
+        message = f"{_write(value)} is not a path"
+        raise WrongValueError(message, 'a string, such as "images/disk.qcow2"')
     return Path(value)
 
 
 def _read_enum(value: object, kind: type[enum.Enum]) -> enum.Enum:
     known = {member.value: member for member in kind}
     if not isinstance(value, str) or value not in known:
-        near = difflib.get_close_matches(str(value), known, n=1, cutoff=0.4)
+        near = [word for word in known if word.lower() == str(value).lower()]
+        near += difflib.get_close_matches(str(value), known, n=1, cutoff=0.4)
         hint = f"did you mean {near[0]!r}?" if near else f'such as "{next(iter(known))}"'
-        raise WrongValueError(f"{value!r} is none of {', '.join(known)}", hint)
+        raise WrongValueError(f"{_write(value)} is none of {', '.join(known)}", hint)
     return known[value]
 
 
@@ -99,7 +116,9 @@ _PLAIN_FORMS: dict[type, Callable[[object, Any], Any]] = {
     enum.StrEnum: _read_enum,  # or it would be read as the str that it is
     Path: _read_path,
 }
-_TABLE = "write it as { key = value }, or under a [header] of its own"
+_TABLE = "write it as {{ {} = … }}, or under a [header] of its own"
+_TABLES = "there may be several: [[…]] above the keys of each, or [{ key = value }]"
+_NAMED = "each has a name, and a header of its own such as [vm.web]"
 SHORT_FORMS = {  # `memory = "1GiB"` for `memory = { size = "1GiB" }`
     "BalloonSpec": "enabled",
     "ChardevSpec": "type",
@@ -181,13 +200,22 @@ def _structure_class(cls: type, converter: Converter) -> Callable[[object, type]
         if form and not isinstance(value, Mapping):
             value = {form: value}
         if not isinstance(value, Mapping):
-            raise WrongValueError(f"{value!r} is not a table", _TABLE)
+            raise WrongValueError(f"{_write(value)} is not a table", _table_hint(cls, value))
         for switch in SWITCHES.get(cls.__name__, ()):
             if isinstance(value.get(switch), bool):
                 value = {**value, switch: [{}] if value[switch] else []}
         return structure(_spell_out(value, keys), kind)
 
     return read
+
+
+def _table_hint(cls: type, value: object) -> str:
+    """How a table is written, by a key that it has."""
+    fields = attrs.fields(cls)
+    needed = [toml_name(field) for field in fields if field.default is attrs.NOTHING]
+    if value is True and not needed:
+        return "{} is one as it comes"
+    return _TABLE.format((needed or [toml_name(fields[0])])[0])
 
 
 def _spell_out(table: Mapping[str, Any], keys: Mapping[str, tuple[str, str]]) -> Mapping[str, Any]:
@@ -211,9 +239,10 @@ def _structure_sequence(converter: Converter) -> Callable[[object, Any], tuple[A
     """Only lists become tuples: a string is no list of its letters."""
 
     def read(value: object, kind: Any) -> tuple[Any, ...]:
-        if not isinstance(value, list | tuple):
-            raise WrongValueError(f"{value!r} is not a list", "put it in brackets: [ … ]")
         item = get_args(kind)[0]
+        if not isinstance(value, list | tuple):
+            hint = _TABLES if attrs.has(item) else "put it in brackets: [ … ]"
+            raise WrongValueError(f"{_write(value)} is not a list", hint)
         return tuple(converter.structure(value, list[item]))  # type: ignore[valid-type]
 
     return read
@@ -227,9 +256,10 @@ def _structure_mapping(converter: Converter) -> Callable[[object, Any], dict[Any
     """A bad name does not hide what else is wrong below it, nor the other way round."""
 
     def read(value: object, kind: Any) -> dict[Any, Any]:
-        if not isinstance(value, Mapping):
-            raise WrongValueError(f"{value!r} is not a table", _TABLE)
         name_type, item_type = get_args(kind)
+        if not isinstance(value, Mapping):
+            hint = _NAMED if attrs.has(item_type) else _TABLE.format("key")
+            raise WrongValueError(f"{_write(value)} is not a table", hint)
         result, errors = {}, list[Exception]()
         for key, item in value.items():
             found = []

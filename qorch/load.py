@@ -99,6 +99,6 @@ def _step(error: BaseException, within: Any) -> str:
 def _unknown_key(key: str, path: str, within: type) -> Problem:
     known = [toml_name(field) for field in attrs.fields(within)]
     known += SHORT_KEYS.get(within.__name__, {})
-    nearest = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+    nearest = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
     hint = f"did you mean {nearest[0]!r}?" if nearest else f"known keys: {', '.join(known)}"
     return Problem(f"{path}.{key}".removeprefix("."), "unknown key", hint)

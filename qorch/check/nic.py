@@ -9,6 +9,7 @@ from ipaddress import IPv4Network
 from qorch.check.chardev import find_vhost_user_problems
 from qorch.errors import Problem
 from qorch.spec import (
+    DEFAULT_NETWORK,
     MachineSpec,
     NicModel,
     NicSpec,
@@ -34,6 +35,8 @@ def find_nic_problems(vm: MachineSpec, nic: NicSpec) -> Iterator[Problem]:
     given = [key for key in _BACK_ENDS if getattr(nic, key) is not None]
     if len(given) > 1:
         yield Problem(f".{given[1]}", f"the card is on {given[0]} already", "keep one of them")
+    if given and nic.network != DEFAULT_NETWORK:
+        yield Problem(".network", f"the card is on {given[0]} already", "keep one of them")
     virtio = nic.model is NicModel.VIRTIO_NET
     for key in _VIRTIO_KEYS:
         if getattr(nic, key) is not None and not virtio:

@@ -108,7 +108,8 @@ def _machine(
         return Change(action, "vm", name, difference)
     kept = defined.machines.get(name)
     if kept is None:
-        return Change("create", "vm", name, f"{wanted.cpus} CPUs, {wanted.memory.size}, start")
+        cpus = f"{wanted.cpus} CPU{'s' if wanted.cpus > 1 else ''}"
+        return Change("create", "vm", name, f"{cpus}, {wanted.memory.size}, start")
     difference = describe_difference(kept, wanted)
     return Change("change", "vm", name, f"{difference}; start" if difference else "start")
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import attrs
 
+from qorch.errors import Problem
 from qorch.plan.place import Placement
 from qorch.plan.storage import Storage, Volume
 from qorch.plan.values import DiskPlan, RemoteImage
@@ -27,6 +28,10 @@ def plan_disks(
         remote = tuple(_find_remote(disk))
         if chain or remote or disk.vhost_user or is_empty(disk):
             disks.append(_plan(index, spec, disk, storage, chain, volume, remote, placement))
+            if disk.device is DiskDevice.LUN and chain and not disks[-1].block_devices:
+                path, hint = f"vm.{name}.disk[{index}].path", 'path = "/dev/…", or device = "disk"'
+                message = f"{chain[0].path} is a file: a lun is a SCSI device of the host"
+                storage.problems.append(Problem(path, message, hint, on_host=True))
     yield from _number_boot_order(disks, spec)
 
 

@@ -107,7 +107,7 @@ def test_an_unknown_key_brings_the_nearest_known_one(text, path, hint):
     [
         ('cpus = "2"', "cpu.count", "'2' is not a whole number"),
         ("cpus = 2.0", "cpu.count", "2.0 is not a whole number"),
-        ("cpus = true", "cpu.count", "True is not a whole number"),
+        ("cpus = true", "cpu.count", "true is not a whole number"),
         ('sandbox = "no"', "sandbox", "'no' is not true or false"),
         ("sandbox = 1", "sandbox", "1 is not true or false"),
         ("rng = 1", "rng", "1 is not a list"),
@@ -116,7 +116,7 @@ def test_an_unknown_key_brings_the_nearest_known_one(text, path, hint):
         ('initrd = ""', "initrd", "'' is not a path"),
         ("initrd = 5", "initrd", "5 is not a path"),
         ('machine = "vax"', "machine", "'vax' is no machine type"),
-        ("accel = true", "accel", "True is none of auto, kvm, tcg"),
+        ("accel = true", "accel", "true is none of auto, kvm, tcg"),
         ('uuid = "x"', "uuid", "'x' is not a UUID"),
         ("memory = 512", "memory.size", 'has no unit: write "512MiB"'),
         ('memory = "10Q"', "memory.size", "'10Q' is not a size"),
@@ -156,6 +156,24 @@ def test_a_value_of_the_wrong_type_is_refused(line, path, message):
 def test_a_table_that_is_none_or_lacks_something_is_refused(text, path, message):
     """Tables are tables, and what they must have is asked for."""
     assert message in find_problems(text)[path].message
+
+
+@pytest.mark.parametrize(
+    ("line", "path", "hint"),
+    [
+        ("vnc = true", "vm.web.vnc", "{} is one as it comes"),
+        ("cpu = 2", "vm.web.cpu", "write it as { count = … }, or under a [header] of its own"),
+        ("input = ['x']", "vm.web.input[0]", "write it as { model = … }"),
+        ("disk.size = '1GiB'", "vm.web.disk", "there may be several: [[…]] above the keys of each"),
+        ("firmware = 'UEFI'", "vm.web.firmware.type", "did you mean 'uefi'?"),
+        ("append = ['a']", "vm.web.append", "it is one text, in quotes"),
+        ("append = true", "vm.web.append", 'put it in quotes: "true"'),
+        ("bridge = 'br0'", "vm.web.bridge", "known keys: machine, "),
+    ],
+)
+def test_a_hint_says_how_it_is_written(line, path, hint):
+    """In the words of the file, not of a program that read it."""
+    assert find_problems(f"[vm.web]\n{KERNEL}{line}\n")[path].hint.startswith(hint)
 
 
 @pytest.mark.parametrize("name", ["Web", "my_vm", "-a", "a" * 64, "", "a/b", "ä"])
