@@ -6,7 +6,7 @@ import errno
 
 import attrs
 
-_HINTS = {
+HINTS = {
     errno.EACCES: "run as a user who may do that, or change the owner or mode",
     errno.EPERM: "run as a user who may do that; the file system must allow hard links",
     errno.ENOSPC: "free some space or inodes there, or choose another pool",
@@ -33,7 +33,7 @@ class StorageError(Exception):
     @classmethod
     def from_os_error(cls, action: str, error: OSError) -> StorageError:
         """Say which action the kernel refused: `cannot write /pool/a.raw: File too large`."""
-        return cls(f"cannot {action}: {error.strerror or error}", _HINTS.get(error.errno or 0))
+        return cls(f"cannot {action}: {error.strerror or error}", HINTS.get(error.errno or 0))
 
 
 @attrs.define(eq=False)

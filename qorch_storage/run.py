@@ -11,7 +11,7 @@ from typing import IO, Any
 
 import attrs
 
-from qorch_storage.errors import StorageError
+from qorch_storage.errors import HINTS, StorageError
 
 _LAST_OUTPUT = 2000  # characters shown of a failed program's output
 _PACKAGES = {"qemu-img": "qemu-utils"} | dict.fromkeys(
@@ -40,8 +40,15 @@ class Done:
         ended = f"status {self.status}" if self.status >= 0 else f"signal {-self.status}"
         line = shlex.join(self.args)
         return StorageError(
-            f"{self.args[0]} failed with {ended}: {output or 'no output'}\n$ {line}"
+            f"{self.args[0]} failed with {ended}: {output or 'no output'}\n$ {line}",
+            find_hint(output),
         )
+
+
+def find_hint(words: str) -> str | None:
+    """What to do, where a program's or a QEMU job's last words are the kernel's: strerror(3)."""
+    found = (hint for number, hint in HINTS.items() if words.endswith(os.strerror(number)))
+    return next(found, None)
 
 
 def run(args: Sequence[str], *, keep_fds: Sequence[int] = ()) -> str:

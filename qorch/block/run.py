@@ -12,6 +12,7 @@ from qorch.block.graph import Graph
 from qorch.block.jobs import Job, JobStatus, read_jobs
 from qorch.errors import MachineError
 from qorch.qmp import CommandError, EventsLostError, Listener, Monitor
+from qorch_storage.run import find_hint
 
 _LOOK = 0.5  # seconds between two looks at a job's progress
 _EVENTS = ("JOB_STATUS_CHANGE", "BLOCK_JOB_CANCELLED")
@@ -105,7 +106,7 @@ class _Follower:
         if self.cancelled:
             raise JobFailedError(f"{job.type} was cancelled", "start it again")
         if job.error is not None:
-            raise JobFailedError(f"{job.type} failed: {job.error}")
+            raise JobFailedError(f"{job.type} failed: {job.error}", find_hint(job.error))
 
     def _take_waiting(self) -> None:
         while (event := self.events.take_nowait()) is not None:

@@ -246,7 +246,7 @@ class DirPool:
         try:
             run(words, keep_fds=[lock_fd])
         except StorageError as error:
-            hint = error.hint or _find_space_hint(self.path)
+            hint = _find_space_hint(self.path) or error.hint
             raise StorageError(error.message, hint) from None
 
     @contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from qorch_storage.errors import StorageError
-from qorch_storage.run import run
+from qorch_storage.run import find_hint, run
 
 
 def test_output():
@@ -56,3 +56,18 @@ def test_words_in_english(monkeypatch):
     """Messages come in one language, whatever the user's."""
     monkeypatch.setenv("LC_ALL", "de_DE.UTF-8")
     assert run(["sh", "-c", "echo $LC_ALL"]) == "C\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        ("No space left on device", "free some space or inodes there, or choose another pool"),
+        ("Read-only file system", "the file system is mounted read-only: choose another place"),
+        ("it went wrong", None),
+    ],
+)
+def test_what_to_do_about_the_kernels_words(words, hint):
+    """A program's last words are often the kernel's, and so are those of QEMU's jobs."""
+    with pytest.raises(StorageError) as caught:
+        run(["sh", "-c", f"echo 'cannot write: {words}' >&2; exit 1"])
+    assert caught.value.hint == find_hint(words) == hint
