@@ -33,6 +33,7 @@ _PROGRAMS = (  # name, Debian package, what for, whether nothing works without i
     ("dnsmasq", "dnsmasq-base", "gives guests addresses and names", True),
     ("virtiofsd", "qemu-system-common", "shares directories", False),
     ("swtpm", "swtpm", "is a machine's TPM", False),
+    ("passt", "passt", "is a network without privileges", False),
     ("lvm", "lvm2", "has pools in volume groups", False),
 )
 

@@ -14,15 +14,19 @@ from pathlib import Path
 
 import attrs
 
-from qorch.plan import MachinePlan
+from qorch.plan import MachinePlan, NicPlan
 from qorch.plan.shares import SharePlan
 from qorch.plan.tpm import TpmPlan
-from qorch.spec import TpmVersion
+from qorch.spec import TpmVersion, UserForwardSpec, UserNetSpec
 
 _SWTPM_GET_CAPABILITY = struct.pack(">I", 1)  # CMD_GET_CAPABILITY (swtpm_ioctls(3))
 _SWTPM_ANSWER = 8  # 64 bits of capabilities
 _VHOST_GET_FEATURES = struct.pack("<III", 1, 1, 0)  # request, version, size (vhost-user)
 _VHOST_ANSWER = 20  # the same header, and 64 bits
+_ARP = struct.Struct(">6s6sHHHBBH6s4s6s4s")  # an Ethernet frame of IPv4's (RFC 826)
+_LENGTH = struct.Struct(">I")  # before each frame of a stream (QEMU's net/stream.c)
+_NOBODY = bytes((192, 0, 2, 1))  # RFC 5737: passt answers for every address but the guest's
+_USUAL_GATEWAY, _USUAL_GUEST = 2, 15  # of QEMU's own network (libslirp)
 
 
 class Wire(enum.Enum):
@@ -58,6 +62,9 @@ def make_helpers(plan: MachinePlan) -> Iterator[Helper]:
     for share in plan.shares:
         if share.program is not None:
             yield _make_virtiofsd(share, share.program)
+    for nic in plan.nics:
+        if nic.program is not None and nic.spec.user is not None:
+            yield _make_passt(nic, nic.spec.user, nic.program)
 
 
 def make_mark(plan: MachinePlan, helper: str) -> str:
@@ -97,3 +104,43 @@ def _make_virtiofsd(share: SharePlan, program: Path) -> Helper:
         question=_VHOST_GET_FEATURES,
         answer=_VHOST_ANSWER,
     )
+
+
+def _make_passt(nic: NicPlan, user: UserNetSpec, program: Path) -> Helper:
+    """It ends when the connection does. It is asked who has an address, by the guest's card."""
+    mac = bytes.fromhex(nic.mac.replace(":", ""))
+    frame = _ARP.pack(
+        *(b"\xff" * 6, mac, 0x0806),
+        *(1, 0x0800, 6, 4, 1),
+        *(mac, bytes(4), bytes(6), _NOBODY),
+    )
+    return Helper(
+        id=nic.id,
+        words=(str(program), "--foreground", "--stderr", "--fd", "{fd}", *_passt_words(nic, user)),
+        wire=Wire.CONNECTED,
+        question=_LENGTH.pack(len(frame)) + frame,
+        answer=_LENGTH.size + len(frame),
+    )
+
+
+def _passt_words(nic: NicPlan, user: UserNetSpec) -> Iterator[str]:
+    """What passt is told; what it is not, is as on the host."""
+    if user.net is not None:
+        yield from ("--address", str(user.dhcp_start or user.net[_USUAL_GUEST]))
+        yield from ("--netmask", str(user.net.prefixlen))
+        yield from ("--gateway", str(user.host or user.net[_USUAL_GATEWAY]))
+    if user.net6 is not None:
+        yield from ("--address", str(user.net6[_USUAL_GUEST]))
+    if user.dns is not None:
+        yield from ("--dns", str(user.dns))
+    if user.interface is not None:
+        yield from ("--interface", user.interface)
+    if nic.mtu is not None:
+        yield from ("--mtu", str(nic.mtu))
+    for forward in user.forwards:
+        yield from (f"--{forward.proto.value}-ports", _passt_port(forward))
+
+
+def _passt_port(forward: UserForwardSpec) -> str:
+    host = f"{forward.host}/" if forward.host else ""
+    return f"{host}{forward.host_port}:{forward.port}"

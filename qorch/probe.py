@@ -36,7 +36,7 @@ from qorch_storage.info import ImageInfo
 from qorch_storage.plan import ImageFormat, PoolPlan, find_format
 
 _IO_URING_SETUP = 425  # the number of the system call on x86_64
-PROGRAMS = ("qemu-system-x86_64", "qemu-img", "swtpm", "virtiofsd", "dnsmasq")
+PROGRAMS = ("qemu-system-x86_64", "qemu-img", "swtpm", "virtiofsd", "passt", "dnsmasq")
 _FURTHER_PLACES = "/usr/sbin:/usr/local/sbin:/sbin:/usr/libexec:/usr/lib/qemu"
 _FIRMWARE_PLACES = (Path("/usr/share/qemu/firmware"), Path("/etc/qemu/firmware"))
 _TEXT_MAX = 1 << 20  # bytes; a seed is small

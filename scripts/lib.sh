@@ -14,7 +14,7 @@ iproute2 nftables iptables iputils-ping isc-dhcp-client openssh-client util-linu
 gcc binutils libc6-dev busybox-static
 mmdebstrap debian-archive-keyring e2fsprogs dosfstools mtools grub-common
 libarchive-tools
-swtpm ovmf qemu-system-common lvm2 thin-provisioning-tools
+swtpm passt ovmf qemu-system-common lvm2 thin-provisioning-tools
 "
 
 say() {

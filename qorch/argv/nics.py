@@ -33,6 +33,8 @@ def make_nic(plan: MachinePlan, nic: NicPlan, handles: Handles) -> Iterator[Swit
 
 def _netdev(nic: NicPlan, handles: Handles) -> Netdev:
     spec = nic.spec
+    if nic.program is not None:
+        return NetdevStream(id=nic.id, server=False, fd=handles[nic.id])
     if spec.user is not None:
         return _user(nic.id, spec.user)
     if spec.socket is not None:

@@ -63,8 +63,6 @@ def _back_end(vm: MachineSpec, nic: NicSpec, given: list[str]) -> Iterator[Probl
         yield Problem(".rom_file", "is given, but rom = false leaves ROMs out", "keep one of them")
     if nic.socket is not None:
         yield from _socket(nic.socket)
-    if nic.user is not None and nic.user.passt:
-        yield Problem(".user.passt", "passt is not run by qorch yet", "leave it out: libslirp")
     if nic.tx not in (None, "timer", "bh"):
         yield Problem(".tx", f"{nic.tx!r} is neither timer nor bh", '"bh" sends at once')
     if nic.vhost_user is not None:
@@ -73,6 +71,10 @@ def _back_end(vm: MachineSpec, nic: NicSpec, given: list[str]) -> Iterator[Probl
 
 def _user(user: UserNetSpec) -> Iterator[Problem]:
     """Each port of the host leads to one guest's port."""
+    if user.passt and user.restrict:
+        yield Problem(".user.restrict", "passt lets guests go everywhere", "passt = false")
+    if user.interface is not None and not user.passt:
+        yield Problem(".user.interface", "is for passt to go out by", "passt = true")
     net = user.net or _USER_NET
     places = {"host": user.host, "dhcp_start": user.dhcp_start, "dns": user.dns}
     places |= {f"forward[{n}].guest": item.guest for n, item in enumerate(user.forwards)}
@@ -82,6 +84,8 @@ def _user(user: UserNetSpec) -> Iterator[Problem]:
     seen: dict[object, int] = {}
     for index, forward in enumerate(user.forwards):
         path = f".user.forward[{index}]"
+        if user.passt and forward.guest is not None:
+            yield Problem(f"{path}.guest", "passt's guests have one address", "leave it out")
         for key in ("host_port", "port"):
             if not 0 < getattr(forward, key) < 1 << 16:
                 message = f"{getattr(forward, key)} is no port"

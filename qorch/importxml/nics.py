@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_network
 from typing import Any
 
 import attrs
@@ -155,6 +155,7 @@ def _network(kind: str, source: Node, networks: list[Network]) -> dict[str, Any]
 def _user(node: Node) -> UserNetSpec:
     backend = node.find("backend")
     backend.get("logFile")
+    passt = backend.get("type") == "passt"
     nets: dict[str, Any] = {}
     for address in node.all("ip"):
         text, prefix = address.get("address"), address.number("prefix")
@@ -166,13 +167,16 @@ def _user(node: Node) -> UserNetSpec:
             address.leave("is not a network")
             continue
         nets["net6" if isinstance(net, IPv6Network) else "net"] = net
-        if isinstance(net, IPv4Network) and str(net.network_address) != text:
+        if str(net.network_address) != text and passt and isinstance(net, IPv4Network):
+            nets["dhcp_start"] = IPv4Address(text)
+        elif str(net.network_address) != text and (passt or isinstance(net, IPv4Network)):
             address.note(f"the network is {net}; the guest gets an address in it", "@address")
-    if backend.get("type") == "passt":
-        backend.note("passt is not run by qorch: QEMU's own user network takes its place")
-        node.find("source").skip()
+    if passt and node.get("type") == "vhostuser":
+        backend.note("passt is reached over a stream here, not over vhost-user")
     return UserNetSpec(
         forwards=tuple(_forwards(node)),
+        passt=passt,
+        interface=node.find("source").get("dev") if passt else None,
         **nets,
     )
 
@@ -180,8 +184,9 @@ def _user(node: Node) -> UserNetSpec:
 def _forwards(node: Node) -> Iterator[UserForwardSpec]:
     for forward in node.all("portForward"):
         proto = {"tcp": Protocol.TCP, "udp": Protocol.UDP}.get(forward.get("proto") or "")
-        if proto is None or forward.get("address") or forward.get("dev"):
-            forward.leave("forwards of one address or device have no counterpart")
+        host = forward.get("address")
+        if proto is None or forward.get("dev") or ":" in (host or ""):
+            forward.leave("forwards of an IPv6 address or a device have no counterpart")
             continue
         for range_ in forward.all("range"):
             start, end, to = (range_.number(key) for key in ("start", "end", "to"))
@@ -190,7 +195,10 @@ def _forwards(node: Node) -> Iterator[UserForwardSpec]:
                 continue
             for offset in range(min(max((end or start) - start, 0), 1023) + 1):
                 yield UserForwardSpec(
-                    proto=proto, host_port=start + offset, port=(to or start) + offset
+                    proto=proto,
+                    host=IPv4Address(host) if host else None,
+                    host_port=start + offset,
+                    port=(to or start) + offset,
                 )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from ipaddress import IPv4Address
+from pathlib import Path
 from uuid import UUID
 
 import attrs
@@ -21,6 +22,7 @@ from qorch_net.errors import NetError
 from qorch_net.plan import NetworkPlan, TapPlan, make_interface_name, pick_address
 
 _OUI = "52:54:00"  # QEMU's
+_PASST = "passt"
 
 
 @attrs.frozen
@@ -106,7 +108,15 @@ class NicPlanner:
                     vhost=vhost,
                 )
                 card = attrs.evolve(card, tap=tap)
+            elif nic.user is not None and nic.user.passt:
+                card = attrs.evolve(card, program=self._find_passt(path))
             yield card
+
+    def _find_passt(self, path: str) -> Path:
+        if _PASST not in self.facts.programs:
+            message, hint = "passt is not installed", "apt-get install passt"
+            self.problems.append(Problem(f"{path}.user.passt", message, hint, on_host=True))
+        return self.facts.programs.get(_PASST, Path(_PASST))
 
     def _find_network(self, path: str, nic: NicSpec) -> NetworkPlan | None:
         network = self.networks.get(nic.network)

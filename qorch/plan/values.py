@@ -107,7 +107,7 @@ class DiskPlan:
 class NicPlan:
     """A network card: what the guest sees, and the tap behind it if it is on one.
 
-    `network` is None for cards on no network of ours.
+    `network` is None for cards on no network of ours; `program` is the passt behind it, if one is.
     """
 
     id: str
@@ -116,6 +116,7 @@ class NicPlan:
     mac: Mac
     ip: IPv4Address | None = None
     tap: TapPlan | None = None
+    program: Path | None = None
     mtu: int | None = None
     place: Place = Place()
 

@@ -64,7 +64,11 @@ class UserForwardSpec:
 
 @attrs.frozen(kw_only=True)
 class UserNetSpec:
-    """`[vm.NAME.nic.user]`: QEMU's own network, without privileges (`-netdev user`)."""
+    """`[vm.NAME.nic.user]`: QEMU's own network, without privileges (`-netdev user`), or passt.
+
+    passt gives the guest the host's own addresses, unless `net` is given. It goes out by
+    `interface`.
+    """
 
     net: IPv4Network | None = None
     host: IPv4Address | None = None
@@ -74,6 +78,7 @@ class UserNetSpec:
     restrict: bool = False
     forwards: tuple[UserForwardSpec, ...] = attrs.field(default=(), metadata={"toml": "forward"})
     passt: bool = False
+    interface: str | None = None
 
 
 class SocketNetType(enum.Enum):

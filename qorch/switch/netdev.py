@@ -79,15 +79,19 @@ class NetdevSocket(Netdev):
 
 @attrs.frozen(kw_only=True)
 class NetdevStream(Netdev):
-    """A wire to another QEMU over a Unix socket."""
+    """A wire to another QEMU over a Unix socket, or to who has the other end of `fd`."""
 
     type: str = attrs.field(default="stream", metadata=NOT_A_PROPERTY)
     server: bool
-    path: Path = attrs.field(metadata=NOT_A_PROPERTY)
+    path: Path | None = attrs.field(default=None, metadata=NOT_A_PROPERTY)
+    fd: int | None = attrs.field(default=None, metadata=NOT_A_PROPERTY)
 
     def properties(self) -> Properties:
         """As `netdev_add` takes them."""
-        return {**super().properties(), "addr": {"type": "unix", "path": str(self.path)}}
+        where = {"type": "unix", "path": str(self.path)}
+        if self.fd is not None:
+            where = {"type": "fd", "str": str(self.fd)}
+        return {**super().properties(), "addr": where}
 
 
 @attrs.frozen(kw_only=True)

@@ -22,6 +22,7 @@ ROOT = Path("/golden")
 PROGRAMS = {
     "swtpm": Path("/usr/bin/swtpm"),
     "virtiofsd": Path("/usr/lib/qemu/virtiofsd"),
+    "passt": Path("/usr/bin/passt"),
     "qemu-system-x86_64": Path("/usr/bin/qemu-system-x86_64"),
     "qemu-img": Path("/usr/bin/qemu-img"),
     "dnsmasq": Path("/usr/sbin/dnsmasq"),

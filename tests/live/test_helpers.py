@@ -6,6 +6,7 @@ import os
 import select
 import signal
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +24,25 @@ memory = "64MiB"
 tpm = "2.0"
 disk = [{{ path = "{disk}" }}]
 share = [{{ path = "{directory}", tag = "data" }}]
+nic = [{{ user = {{ passt = true, net = "10.7.0.0/24" }} }}]
 """
+HELPERS = {"tpm", "share0", "nic0"}
 
 
 @pytest.fixture
-def document(bios_disk: Path, tmp_path: Path) -> str:
-    """A guest with a TPM and a share."""
+def document(qorch_host: Host, bios_disk: Path, tmp_path: Path) -> Iterator[str]:
+    """A guest with a TPM, a share and a network, on a host that has a way out."""
     (tmp_path / "shared").mkdir()
-    return DOCUMENT.format(disk=bios_disk, directory=tmp_path / "shared")
+    for words in (
+        "link add way type veth peer name far",
+        "link set far up",
+        "link set way up",
+        "addr add 10.99.0.2/24 dev way",
+        "route add default via 10.99.0.1",
+    ):
+        qorch_host.run("ip", *words.split())
+    yield DOCUMENT.format(disk=bios_disk, directory=tmp_path / "shared")
+    qorch_host.run("ip", "link", "del", "way")
 
 
 def find(host: Host) -> dict[str, set[int]]:
@@ -61,13 +73,13 @@ def wait_ended(host: Host) -> None:
 def test_helpers_live_and_end_with_their_machine(qorch_host: Host, document: str) -> None:
     """They are there while it runs; the TPM's state stays until the machine is removed."""
     qorch_host.up(document, wait=None)
-    assert find(qorch_host).keys() == {"tpm", "share0"}
+    assert find(qorch_host).keys() == HELPERS
     state = qorch_host.state.machine_data("web") / "tpm"
     qorch_host.client.kill_machine("web", report=lambda _: None)
     assert find(qorch_host) == {}
     assert list(state.iterdir())
     qorch_host.client.start_machine("web", report=lambda _: None)
-    assert find(qorch_host).keys() == {"tpm", "share0"}
+    assert find(qorch_host).keys() == HELPERS
     qorch_host.down(document)
     assert find(qorch_host) == {}
     assert not state.exists()
@@ -121,6 +133,7 @@ def test_a_helper_that_dies_is_an_event(qorch_host: Host, document: str) -> None
     assert [(item["id"], item["state"]) for item in shown["helpers"]] == [
         ("tpm", "ended"),
         ("share0", "running"),
+        ("nic0", "running"),
     ]
     examined = qorch_host.qorch("doctor")
     assert "web runs without its tpm" in examined.stdout + examined.stderr
@@ -128,4 +141,4 @@ def test_a_helper_that_dies_is_an_event(qorch_host: Host, document: str) -> None
     qorch_host.client.up(Host._document(document), report=told.append)
     assert any("qorch restart web" in str(item) for item in told)
     qorch_host.client.restart_machine("web", report=lambda _: None, grace=0)
-    assert find(qorch_host).keys() == {"tpm", "share0"}
+    assert find(qorch_host).keys() == HELPERS

@@ -28,11 +28,33 @@ wire.sendall(bytes(20))
 while wire.recv(100):
     pass
 """
+PASST = """
+import socket, sys
+wire = socket.socket(fileno=int(sys.argv[sys.argv.index("--fd") + 1]))
+asked = wire.recv(100)
+assert asked[:4] == bytes([0, 0, 0, 42]) and asked[16:18] == b"\\x08\\x06"
+wire.sendall(bytes(46))
+while wire.recv(100):
+    pass
+"""
 TEXT = """
 [vm.web]
 kernel = "k"
 tpm = "2.0"
 share = [{ path = "a,b", tag = "t", cache = "none", xattr = true }]
+[[vm.web.nic]]
+mac = "52:54:00:00:00:07"
+mtu = 9000
+[vm.web.nic.user]
+passt = true
+net = "10.7.0.0/24"
+net6 = "fd00:7::/64"
+dns = "10.7.0.3"
+interface = "eth7"
+forward = [
+  { host = "127.0.0.1", host_port = 2222, port = 22 },
+  { proto = "udp", host_port = 5, port = 6 },
+]
 """
 
 
@@ -52,6 +74,7 @@ def plan(tmp_path):
             "qemu-system-x86_64": Path("/usr/bin/qemu-system-x86_64"),
             "swtpm": write(tmp_path / "swtpm", SWTPM.format(answer=answer)),
             "virtiofsd": write(tmp_path / "virtiofsd", VIRTIOFSD),
+            "passt": write(tmp_path / "passt", PASST),
         }
         return plan_text(TEXT, root=tmp_path, programs=programs).machines["web"]
 
@@ -68,7 +91,7 @@ def started(plan, tmp_path, steps=None):
 
 def test_helpers_are_command_lines_of_the_plan(plan, tmp_path):
     """With the number of the socket that they inherit."""
-    tpm, share = make_helpers(plan())
+    tpm, share, passt = make_helpers(plan())
     assert tpm.args(7)[1:] == (
         *("socket", "--tpm2", "--tpmstate", f"dir={tmp_path}/data/vm/web/tpm,mode=0600"),
         *("--ctrl", "type=unixio,clientfd=7", "--terminate"),
@@ -76,13 +99,19 @@ def test_helpers_are_command_lines_of_the_plan(plan, tmp_path):
     assert share.args(8)[1:] == (
         *("--fd=8", "-o", f"source={tmp_path}/a\\,b", "-o", "cache=never", "-o", "xattr"),
     )
+    assert passt.args(9)[1:] == (
+        *("--foreground", "--stderr", "--fd", "9", "--address", "10.7.0.15", "--netmask", "24"),
+        *("--gateway", "10.7.0.2", "--address", "fd00:7::f", "--dns", "10.7.0.3"),
+        *("--interface", "eth7", "--mtu", "9000"),
+        *("--tcp-ports", "127.0.0.1/2222:22", "--udp-ports", "5:6"),
+    )
 
 
 async def test_helpers_answer_and_are_found_by_their_mark(plan, tmp_path):
     """Each is ready when it is handed over, and can be ended by whoever finds it."""
     machine, steps = plan(), []
     with started(machine, tmp_path, steps) as running:
-        assert steps == ["start helper tpm", "start helper share0"]
+        assert steps == ["start helper tpm", "start helper share0", "start helper nic0"]
         found = {id_: process for name, id_, process in find_helpers(machine.owner)}
         assert {id_: item.pid for id_, item in found.items()} == {
             id_: item.process.pid for id_, item in running.items()

@@ -125,6 +125,13 @@ DEVICES = {  # words inside <devices>: lines of [vm.a]
        <model type='e1000e'/></interface>""": """
         nic = [{ user = {}, mac = "52:54:00:00:00:01", model = "e1000e" }]""",
     "<interface type='user'/>": 'nic = [{ model = "rtl8139" }]',
+    """<interface type='user'><backend type='passt'/><source dev='eth7'/>
+       <ip family='ipv4' address='172.16.0.9' prefix='24'/>
+       <portForward proto='udp' address='127.0.0.1'><range start='5' to='6'/></portForward>
+       </interface>""": """
+        nic = [{ user = { passt = true, interface = "eth7", net = "172.16.0.0/24",
+          dhcp_start = "172.16.0.9", forward = [
+          { proto = "udp", host = "127.0.0.1", host_port = 5, port = 6 }] } }]""",
     """<interface type='network'><source network='My Net'/><model type='virtio'/>
        <driver name='qemu' queues='2'><host csum='off'/><guest tso4='off'/></driver>
        <mtu size='9000'/><link state='down'/><rom enabled='no'/></interface>""": """
@@ -559,7 +566,7 @@ def test_what_is_no_device(inside, lines):
         "<devices><graphics type='rdp'/></devices>",
         "<devices><hostdev mode='capabilities' type='misc'/></devices>",
         "<devices><pstore backend='acpi-erst'><path>/p</path></pstore></devices>",
-        "<devices><interface type='user'><backend type='passt'/></interface></devices>",
+        "<devices><interface type='vhostuser'><backend type='passt'/></interface></devices>",
         "<devices><interface type='user'><port isolated='yes'/></interface></devices>",
         "<devices><interface><vlan><tag id='4'/></vlan></interface></devices>",
         "<os><shim>/s</shim></os>",
