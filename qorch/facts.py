@@ -45,9 +45,13 @@ class Image:
 
 @attrs.frozen(kw_only=True)
 class File:
-    """A file that the spec names: its content if that was asked for, or why it cannot be read."""
+    """A file that the spec names: its content if that was asked for, or why it cannot be read.
+
+    `elf` tells a kernel that is not packed (`vmlinux`) from a bzImage.
+    """
 
     text: str | None = None
+    elf: bool = False
     error: str | None = None
 
 

@@ -40,6 +40,7 @@ PROGRAMS = ("qemu-system-x86_64", "qemu-img", "swtpm", "virtiofsd", "passt", "dn
 _FURTHER_PLACES = "/usr/sbin:/usr/local/sbin:/sbin:/usr/libexec:/usr/lib/qemu"
 _FIRMWARE_PLACES = (Path("/usr/share/qemu/firmware"), Path("/etc/qemu/firmware"))
 _TEXT_MAX = 1 << 20  # bytes; a seed is small
+_ELF = b"\x7fELF"
 
 
 def probe(
@@ -283,8 +284,8 @@ def _find_device(path: Path) -> File:
 def _find_file(path: Path, *, content: bool) -> File:
     try:
         with path.open("rb") as file:
-            data = file.read(_TEXT_MAX if content else 1)
-        return File(text=data.decode() if content else None)
+            data = file.read(_TEXT_MAX if content else len(_ELF))
+        return File(text=data.decode()) if content else File(elf=data == _ELF)
     except UnicodeDecodeError:
         return File(error=f"{path} is not a text file")
     except OSError as error:

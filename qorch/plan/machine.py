@@ -41,7 +41,7 @@ from qorch.plan.services import (
 )
 from qorch.plan.shares import plan_shares
 from qorch.plan.storage import Storage
-from qorch.plan.tpm import plan_tpm
+from qorch.plan.tpm import find_overwritten, plan_tpm
 from qorch.plan.values import Defined, MachinePlan, SeedPlan
 from qorch.plan.vsock import plan_vsock
 from qorch.spec import Accel, MachineSpec
@@ -83,6 +83,7 @@ def plan_machine(
         problems,
     )
     notes += (Note(kind="vm", name=name, message=message) for message in placement.unseen)
+    notes += find_overwritten(name, spec, facts)
     nics = NicPlanner(path, name, uuid, accel, facts, networks, kept, taken, placement, problems)
     machine = MachinePlan(
         name=name,

@@ -46,7 +46,7 @@ initrd = "directory"
 disk = [{ path = "no.raw" }, { path = "d.raw" }]
 cloud_init = { user = [{ name = "a", ssh_key_files = ["key", "binary"] }] }
 """
-    (tmp_path / "k").touch()
+    (tmp_path / "k").write_bytes(b"\x7fELF\2")
     (tmp_path / "directory").mkdir()
     (tmp_path / "d.raw").write_bytes(bytes(512))
     (tmp_path / "key").write_text("ssh-ed25519 A\n")
@@ -63,6 +63,7 @@ cloud_init = { user = [{ name = "a", ssh_key_files = ["key", "binary"] }] }
         "binary": f"{tmp_path}/binary is not a text file",
     }
     assert facts.files[tmp_path / "key"].text == "ssh-ed25519 A\n"
+    assert facts.files[tmp_path / "k"].elf
     assert [image.virtual_size for image in facts.images[tmp_path / "d.raw"].chain] == [512]
     assert "no.raw does not exist" in facts.images[tmp_path / "no.raw"].error
 

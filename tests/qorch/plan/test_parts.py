@@ -246,6 +246,22 @@ def test_the_hosts_cpu_under_tcg_is_told():
 
 
 @pytest.mark.parametrize(
+    ("lines", "told"),
+    [
+        ("tpm = '2.0'\ninitrd = 'i'", True),
+        ("tpm = '2.0'\ninitrd = 'i'\nfirmware = 'uefi'", False),
+        ("tpm = '2.0'", False),
+        ("initrd = 'i'", False),
+    ],
+)
+def test_a_tpm_that_an_initrd_is_laid_over_is_told(lines, told):
+    """Of an ELF kernel, under SeaBIOS."""
+    files = {Path("/golden/k"): File(elf=True), Path("/golden/i"): File()}
+    notes = plan_text(WEB + lines, files=files).notes
+    assert any("boot its bzImage" in note.message for note in notes) == told
+
+
+@pytest.mark.parametrize(
     ("lines", "key"),
     [
         ("memory = '2TiB'", "size"),
