@@ -63,7 +63,7 @@ def _find_network(
 
 def _is_owned(label: str, machines: set[str], networks: set[str]) -> bool:
     kind, name = [*label.split("/"), ""][:2]
-    return name in (machines if kind == "vm" else networks)
+    return name in (networks if kind == "network" else machines)  # vm/web, helper/web/tpm
 
 
 def _find_files(

@@ -374,7 +374,8 @@ class Supervisor:
     async def remove_leftovers(self, *, report: Report = ignore) -> None:
         """Remove what belongs to no definition. Raises NetError."""
         async with self._changing:
-            await remove_leftovers(self._networks, self.storage, report)
+            starting = self._machines.starting
+            await remove_leftovers(self._networks, self.storage, report, starting)
 
     # -- life ----------------------------------------------------------------------------------
 

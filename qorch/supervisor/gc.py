@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import signal
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 import trio
@@ -14,14 +14,18 @@ from qorch.process import find_processes, is_readable
 from qorch.progress import Progress, Report
 from qorch.supervisor.networks import Networks
 from qorch.supervisor.storage import Storage
+from qorch.units import Name
 
 _SECONDS = 10.0  # for a killed process to be gone
 
 
-async def remove_leftovers(networks: Networks, storage: Storage, report: Report) -> None:
-    """Remove everything that `find_leftovers` finds. Raises NetError."""
+async def remove_leftovers(
+    networks: Networks, storage: Storage, report: Report, starting: Collection[Name]
+) -> None:
+    """Remove what `find_leftovers` finds, but for what is being started. Raises NetError."""
     state = networks.state
     found = await trio.to_thread.run_sync(find_leftovers, state)
+    found = [item for item in found if item.label not in {f"vm/{name}" for name in starting}]
     for leftover in found:
         report(Progress(leftover.kind, leftover.name, "remove"))
     if found:

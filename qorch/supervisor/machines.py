@@ -78,6 +78,11 @@ class Machines:
         return not (self._running or self._starting)
 
     @property
+    def starting(self) -> Collection[Name]:
+        """Those whose QEMU is on its way; its lock may not be held yet."""
+        return self._starting
+
+    @property
     def plans(self) -> dict[Name, MachinePlan]:
         """What runs, as it runs."""
         return {name: machine.plan for name, machine in self._running.items()}

@@ -73,6 +73,7 @@ def wait_ended(host: Host) -> None:
 def test_helpers_live_and_end_with_their_machine(qorch_host: Host, document: str) -> None:
     """They are there while it runs; the TPM's state stays until the machine is removed."""
     qorch_host.up(document, wait=None)
+    assert qorch_host.qorch("gc", "--remove", "--json").stdout.split() == ["[]"]
     assert find(qorch_host).keys() == HELPERS
     state = qorch_host.state.machine_data("web") / "tpm"
     qorch_host.client.kill_machine("web", report=lambda _: None)

@@ -1,6 +1,8 @@
 """What belongs to nothing, among files."""
 
-from qorch.leftovers import _find_files
+import pytest
+
+from qorch.leftovers import _find_files, _is_owned
 from qorch.paths import StateDir
 from qorch.state import PoolDefinition, Store
 from qorch_storage.plan import PoolPlan
@@ -17,3 +19,21 @@ def test_a_pool_that_cannot_be_looked_at_hides_no_other(tmp_path):
         plan = PoolPlan(name=name, path=tmp_path / name, owner=state.owner)
         Store(state).write_pool(PoolDefinition(version=1, plan=plan))
     assert [leftover.name for leftover in _find_files(state, set(), set(), set())] == [str(stale)]
+
+
+@pytest.mark.parametrize(
+    ("label", "owned"),
+    [
+        ("vm/web", True),
+        ("vm/web/nic0", True),
+        ("helper/web/tpm", True),
+        ("network/lan", True),
+        ("vm/lan", False),
+        ("helper/lan/tpm", False),
+        ("network/web", False),
+        ("", False),
+    ],
+)
+def test_whose_a_mark_is(label, owned):
+    """A machine's helpers are its own: nobody takes its TPM away while it runs."""
+    assert _is_owned(label, {"web"}, {"lan"}) is owned
