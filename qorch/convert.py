@@ -25,7 +25,7 @@ from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, overrid
 
 from qorch.errors import WrongValueError
 from qorch.spec import MachineType
-from qorch.units import CpuSet, Duration, Mac, Name, Rate, Size, Value
+from qorch.units import CpuSet, Duration, Mac, Name, Pin, Rate, Size, Value
 
 
 def _write(value: object) -> str:
@@ -149,7 +149,7 @@ def get_converter() -> Converter:
     There is one for all: it takes a tenth of a second to learn the classes it meets.
     """
     converter = Converter(forbid_extra_keys=True, omit_if_default=True)
-    for scalar in (Size, Duration, Rate, Mac, Name, CpuSet, MachineType):
+    for scalar in (Size, Duration, Rate, Mac, Name, CpuSet, Pin, MachineType):
         converter.register_structure_hook(scalar, lambda value, kind: kind.from_text(value))
         converter.register_unstructure_hook(scalar, str)
     for kind, read in _PLAIN_FORMS.items():  # by class: cattrs asks its own such hooks first

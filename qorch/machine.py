@@ -271,8 +271,9 @@ class Machine:
             special = {vcpu.thread_id for vcpu in self.vcpus} | set(threads.values())
             for thread in set(self.process.find_threads()) - special:
                 self.process.set_affinity(thread, spec.emulator_pin)
-        for vcpu, cpus in zip(self.vcpus, spec.pin, strict=False):
-            self.process.set_affinity(vcpu.thread_id, cpus)
+        for vcpu, pin in zip(self.vcpus, spec.pin, strict=False):
+            if pin:
+                self.process.set_affinity(vcpu.thread_id, pin)
         for name, cpus in pins.items():
             self.process.set_affinity(threads[name], cpus)
 

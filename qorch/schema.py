@@ -23,7 +23,7 @@ import attrs
 
 from qorch.convert import SHORT_FORMS, SHORT_KEYS, SWITCHES, get_converter, toml_name
 from qorch.spec import MachineType, Spec
-from qorch.units import CpuSet, Duration, Mac, Name, Rate, Size, Value
+from qorch.units import CpuSet, Duration, Mac, Name, Pin, Rate, Size, Value
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 Schema = dict[str, Any]
@@ -42,6 +42,12 @@ _FORMS: dict[Any, Schema] = {
     Mac: {"type": "string", "pattern": "^[0-9A-Fa-f]{2}([:-][0-9A-Fa-f]{2}){5}$"},
     Name: {"type": "string", "pattern": "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"},
     CpuSet: {"anyOf": [{"type": "integer", "minimum": 0}, {"type": "string", "pattern": _SETS}]},
+    Pin: {
+        "anyOf": [
+            {"type": "integer", "minimum": 0},
+            {"type": "string", "pattern": f"{_SETS}|^any$"},
+        ]
+    },
     MachineType: {"type": "string", "pattern": "^(pc|q35|microvm|pc-.+)$"},
     Value: {"type": ["boolean", "integer", "string"]},
     IPv4Address: {"type": "string", "format": "ipv4"},

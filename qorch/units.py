@@ -186,6 +186,18 @@ class CpuSet(frozenset[int]):
         return ",".join(f"{a}-{b}" if a != b else str(a) for a, b in _runs(sorted(self)))
 
 
+class Pin(CpuSet):
+    """The host CPUs of a vCPU; `"any"`, which is none of them, leaves it where it is."""
+
+    @classmethod
+    def from_text(cls, text: object) -> Self:
+        """Read a set of CPUs, or `any`; ValueError says what is wrong with it."""
+        return cls() if text == "any" else super().from_text(text)
+
+    def __str__(self) -> str:
+        return super().__str__() or "any"
+
+
 def _runs(numbers: Iterable[int]) -> list[tuple[int, int]]:
     runs: list[tuple[int, int]] = []
     for number in numbers:

@@ -51,7 +51,7 @@ def _counts(cpu: CpuSpec) -> Iterator[Problem]:
         yield Problem(
             ".cpu.pin",
             f"pins {len(cpu.pin)} of {cpu.count + len(cpu.plugged)} vCPUs",
-            "give one set of host CPUs per vCPU",
+            'give one set of host CPUs per vCPU, or "any"',
         )
     for index, vcpu in enumerate(cpu.plugged):
         path = f".cpu.plugged[{index}]"

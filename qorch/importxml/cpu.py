@@ -9,7 +9,7 @@ import attrs
 from qorch.importxml.node import Node
 from qorch.importxml.values import cpus_of
 from qorch.spec import CpuSpec, IothreadSpec
-from qorch.units import CpuSet, Value
+from qorch.units import CpuSet, Pin, Value
 
 _RENAMED = {"pclmuldq": "pclmulqdq"}  # libvirt's names of flags that are not QEMU's
 _GONE = frozenset({"pconfig", "osxsave", "ospke", "cmt", "mbm-total", "mbm-local"})  # from QEMU
@@ -264,11 +264,9 @@ def _placement(domain: Node, spec: CpuSpec) -> CpuSpec:
             pins[number] = cpus
     emulator = tune.find("emulatorpin")
     chosen = [pins.get(number, everyone) for number in (*range(spec.count), *spec.plugged)]
-    if pins and None in chosen:
-        tune.note("pins some vCPUs only; qorch pins all or none, and does none", "/vcpupin")
     return attrs.evolve(
         spec,
-        pin=tuple(cpus for cpus in chosen if cpus) if None not in chosen else (),
+        pin=tuple(Pin(cpus or ()) for cpus in chosen) if any(chosen) else (),
         emulator_pin=cpus_of(emulator, emulator.get("cpuset")) or everyone,
     )
 

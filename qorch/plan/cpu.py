@@ -66,7 +66,8 @@ def plan_cpu(
         else:
             message = 'its CPU is "max", the most that TCG has: "host" needs KVM'
             notes.append(Note(kind="vm", name=name, message=message))
-    pins = [(f"{path}.pin[{index}]", cpus) for index, cpus in enumerate(spec.pin)]
+    pins: list[tuple[str, frozenset[int]]] = []
+    pins += [(f"{path}.pin[{index}]", cpus) for index, cpus in enumerate(spec.pin)]
     if spec.emulator_pin is not None:
         pins.append((f"{path}.emulator_pin", spec.emulator_pin))
     for where, cpus in pins:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import attrs
 
-from qorch.units import CpuSet, Value
+from qorch.units import CpuSet, Pin, Value
 
 
 @attrs.frozen(kw_only=True)
@@ -29,7 +29,7 @@ class CpuSpec:
     cores: int | None = None
     threads: int | None = None
     plugged: tuple[int, ...] = ()
-    pin: tuple[CpuSet, ...] = ()
+    pin: tuple[Pin, ...] = ()
     emulator_pin: CpuSet | None = None
 
 

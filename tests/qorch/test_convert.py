@@ -28,7 +28,7 @@ from qorch.spec import (
     UserSpec,
     VolumeSpec,
 )
-from qorch.units import CpuSet, Duration, Mac, Name, Size
+from qorch.units import Duration, Mac, Name, Pin, Size
 from qorch_storage.plan import ImageFormat
 
 CONVERTER = get_converter()
@@ -37,7 +37,7 @@ texts = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]
 names = st.builds(Name, st.text(string.ascii_lowercase, min_size=1, max_size=9))
 paths = st.builds(Path, texts.filter(bool))
 sizes = st.builds(Size, st.integers(0, 1 << 62))
-cpu_sets = st.builds(CpuSet, st.frozensets(st.integers(0, 99), min_size=1))
+pins = st.builds(Pin, st.frozensets(st.integers(0, 99)))
 ips = st.builds(IPv4Address, st.integers(0, (1 << 32) - 1))
 subnets = st.builds(lambda ip: IPv4Network((ip, 24), strict=False), ips)
 macs = st.builds(lambda number: Mac(f"52:54:00:{number.to_bytes(3).hex(':')}"), st.integers(0, 255))
@@ -67,7 +67,7 @@ machines = st.builds(
     machine=st.sampled_from([MachineType("q35"), MachineType("microvm")]),
     accel=st.sampled_from(Accel),
     uuid=maybe(st.uuids()),
-    cpu=st.builds(CpuSpec, count=st.integers(0, 9), model=maybe(texts), pin=many(cpu_sets)),
+    cpu=st.builds(CpuSpec, count=st.integers(0, 9), model=maybe(texts), pin=many(pins)),
     memory=st.builds(MemorySpec, size=sizes, balloon=st.builds(BalloonSpec, enabled=st.booleans())),
     kernel=maybe(paths),
     append=maybe(texts),

@@ -72,9 +72,9 @@ path = "pool"
 
 
 def test_pins_are_sets_of_cpus():
-    """A pin is a number or the kernel's list, one per vCPU."""
-    spec = load_text(f'[vm.web]\n{KERNEL}cpu = {{ count = 2, pin = [1, "0-2"] }}', HERE)
-    assert spec.vms["web"].cpu.pin == (CpuSet([1]), CpuSet([0, 1, 2]))
+    """A pin is a number or the kernel's list, one per vCPU, or leaves it be."""
+    spec = load_text(f'[vm.web]\n{KERNEL}cpu = {{ count = 3, pin = [1, "0-2", "any"] }}', HERE)
+    assert spec.vms["web"].cpu.pin == (CpuSet([1]), CpuSet([0, 1, 2]), CpuSet())
 
 
 def test_broken_toml_names_the_file_and_the_place():

@@ -349,6 +349,8 @@ DEVICES = {  # words inside <devices>: lines of [vm.a]
 
 DOMAINS = {  # words inside <domain>: lines of [vm.a]
     "<memory unit='MB'>1000</memory>": 'memory = "954MiB"',
+    "<vcpu>3</vcpu><cputune><vcpupin vcpu='1' cpuset='2-3'/></cputune>": """
+        cpu = { count = 3, pin = ["any", "2-3", "any"] }""",
     """<launchSecurity type='sev-snp' authorKey='yes' vcek='no'><cbitpos>51</cbitpos>
        <reducedPhysBits>1</reducedPhysBits><policy>0x30000</policy><hostData>QUJD</hostData>
        </launchSecurity>""": """
