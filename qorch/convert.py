@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import enum
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from ipaddress import (
     IPv4Address,
     IPv4Interface,
@@ -20,8 +20,14 @@ from typing import Any, get_args, get_origin
 from uuid import UUID
 
 import attrs
-from cattrs import Converter, IterableValidationError, IterableValidationNote
-from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
+from cattrs import (
+    AttributeValidationNote,
+    ClassValidationError,
+    Converter,
+    ForbiddenExtraKeysError,
+    IterableValidationError,
+    IterableValidationNote,
+)
 
 from qorch.errors import WrongValueError
 from qorch.spec import MachineType
@@ -116,6 +122,8 @@ _PLAIN_FORMS: dict[type, Callable[[object, Any], Any]] = {
     enum.StrEnum: _read_enum,  # or it would be read as the str that it is
     Path: _read_path,
 }
+_SCALARS = (Size, Duration, Rate, Mac, Name, CpuSet, Pin, MachineType)
+_PLAIN = {bool, int, float, str}
 _TABLE = "write it as {{ {} = … }}, or under a [header] of its own"
 _TABLES = "there may be several: [[…]] above the keys of each, or [{ key = value }]"
 _NAMED = "each has a name, and a header of its own such as [vm.web]"
@@ -146,10 +154,11 @@ def toml_name(field: attrs.Attribute[Any]) -> str:
 def get_converter() -> Converter:
     """The converter of vm.toml and of stored definitions; strict about types and unknown keys.
 
-    There is one for all: it takes a tenth of a second to learn the classes it meets.
+    cattrs would compile two functions for each of 300 classes before the first machine comes up:
+    most of a second, for values that are read once. Classes are gone through field by field.
     """
-    converter = Converter(forbid_extra_keys=True, omit_if_default=True)
-    for scalar in (Size, Duration, Rate, Mac, Name, CpuSet, Pin, MachineType):
+    converter = Converter()
+    for scalar in _SCALARS:
         converter.register_structure_hook(scalar, lambda value, kind: kind.from_text(value))
         converter.register_unstructure_hook(scalar, str)
     for kind, read in _PLAIN_FORMS.items():  # by class: cattrs asks its own such hooks first
@@ -169,34 +178,55 @@ def get_converter() -> Converter:
     converter.register_structure_hook_factory(
         attrs.has, lambda cls: _structure_class(cls, converter)
     )
-    converter.register_unstructure_hook_factory(
-        attrs.has,
-        lambda cls: make_dict_unstructure_fn(
-            cls, converter, _cattrs_omit_if_default=True, **_renames(cls)
-        ),
-    )
+    converter.register_unstructure_hook_func(attrs.has, _make_plain)
     converter.register_structure_hook_func(lambda kind: kind == Value, _read_value)
     converter.register_structure_hook_func(_is_sequence, _structure_sequence(converter))
     converter.register_structure_hook_func(_is_mapping, _structure_mapping(converter))
     return converter
 
 
-def _renames(cls: type) -> dict[str, Any]:
-    return {
-        field.name: override(rename=toml_name(field))
-        for field in attrs.fields(cls)
-        if toml_name(field) != field.name
-    }
+@functools.cache
+def _find_fields(cls: Hashable) -> dict[str, attrs.Attribute[Any]]:
+    """The fields by their keys, required ones first; their types are no text of annotations."""
+    attrs.resolve_types(cls)  # type: ignore[type-var]
+    fields = [field for field in attrs.fields(cls) if field.init]  # type: ignore[arg-type]
+    fields.sort(key=lambda field: field.default is not attrs.NOTHING)
+    return {toml_name(field): field for field in fields}
+
+
+def _make_plain(value: Any) -> Any:
+    """What JSON and TOML have; of classes, the fields that are not as they are by default."""
+    kind: Any = type(value)
+    match value:
+        case enum.Enum():
+            return value.value
+        case Mapping():
+            return {_make_plain(key): _make_plain(item) for key, item in value.items()}
+        case tuple() | list():
+            return [_make_plain(item) for item in value]
+        case _ if value is None or kind in _PLAIN:
+            return value
+        case _ if attrs.has(kind) and not isinstance(value, _SCALARS):
+            return {
+                key: _make_plain(item)
+                for key, field in _find_fields(kind).items()
+                if (item := getattr(value, field.name)) != _find_default(field, value)
+            }
+    return str(value)
+
+
+def _find_default(field: attrs.Attribute[Any], of: object) -> Any:
+    default: Any = field.default
+    if not isinstance(default, attrs.Factory):  # type: ignore[arg-type]
+        return default
+    return default.factory(of) if default.takes_self else default.factory()
 
 
 def _structure_class(cls: type, converter: Converter) -> Callable[[object, type], Any]:
-    structure: Callable[[Any, type], Any] = make_dict_structure_fn(
-        cls, converter, _cattrs_forbid_extra_keys=True, **_renames(cls)
-    )
     form = SHORT_FORMS.get(cls.__name__)
     keys = SHORT_KEYS.get(cls.__name__, {})
 
-    def read(value: object, kind: type) -> Any:
+    def read(value: object, _: type) -> Any:
         if form and not isinstance(value, Mapping):
             value = {form: value}
         if not isinstance(value, Mapping):
@@ -204,7 +234,7 @@ def _structure_class(cls: type, converter: Converter) -> Callable[[object, type]
         for switch in SWITCHES.get(cls.__name__, ()):
             if isinstance(value.get(switch), bool):
                 value = {**value, switch: [{}] if value[switch] else []}
-        return structure(_spell_out(value, keys), kind)
+        return _structure_fields(_spell_out(value, keys), cls, converter)
 
     return read
 
@@ -216,6 +246,29 @@ def _table_hint(cls: type, value: object) -> str:
     if value is True and not needed:
         return "{} is one as it comes"
     return _TABLE.format((needed or [toml_name(fields[0])])[0])
+
+
+def _structure_fields(table: Mapping[str, Any], cls: type, converter: Converter) -> Any:
+    """All that is wrong with a table comes at once, each with a note of where it is."""
+    fields = _find_fields(cls)
+    values, errors = dict[str, Any](), list[Exception]()
+    for key, field in fields.items():
+        if key not in table and field.default is not attrs.NOTHING:
+            continue
+        try:
+            kind: Any = field.type
+            values[str(field.alias)] = converter.structure(table[key], kind)
+        except Exception as error:  # noqa: BLE001  every one is collected
+            error.add_note(AttributeValidationNote(f"At key {key!r}", field.name, field.type))
+            errors.append(error)
+    if unknown := set(table) - set(fields):
+        errors.append(ForbiddenExtraKeysError(None, cls, unknown))
+    if not errors:
+        try:
+            return cls(**values)
+        except Exception as error:  # noqa: BLE001  what its validators say
+            errors.append(error)
+    raise ClassValidationError(f"While structuring {cls.__name__}", errors, cls)
 
 
 def _spell_out(table: Mapping[str, Any], keys: Mapping[str, tuple[str, str]]) -> Mapping[str, Any]:
