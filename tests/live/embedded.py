@@ -1,11 +1,12 @@
 """Not a test: a supervisor in its own process to which something happens at a step of a verb.
 
     embedded.py DIRECTORY DOCUMENT fail|cancel|leave
-    embedded.py DIRECTORY DOCUMENT kill up|down NUMBER
+    embedded.py DIRECTORY DOCUMENT kill
 
 The first does `up` again and again, each time with a failure, a cancelled call, or a cancelled
-supervisor at the next step. The second does the other verb, then this one, and dies at the step of
-that number. Both tell what is so and wait for a line until they go on.
+supervisor at the next step. The second dies at the first step of `up`, of `down`, at the second
+step of each, and so on; each time as a child, which does the other verb first. Both tell what is so
+and wait for a line until they go on.
 """
 
 from __future__ import annotations
@@ -69,6 +70,26 @@ async def kill(directory: Path, spec: qorch.Spec, verb: str, number: int) -> Non
         await do(verb, steps.report)
 
 
+def die_at_each_step(directory: Path, spec: qorch.Spec) -> None:
+    """Do each verb until neither has a step of that number."""
+    killed, number = {"up", "down"}, 0
+    while killed:
+        number += 1
+        killed = {verb for verb in ("up", "down") if dies(directory, spec, verb, number)}
+
+
+def dies(directory: Path, spec: qorch.Spec, verb: str, number: int) -> bool:
+    """Whether there is a step of that number; the child has imported already what takes long."""
+    child = os.fork()
+    if not child:
+        trio.run(kill, directory, spec, verb, number)
+        sys.exit()
+    _, status = os.waitpid(child, 0)
+    if status not in {0, signal.SIGKILL}:
+        sys.exit(f"{verb} killed at step {number}: wait status {status}")
+    return status != 0
+
+
 async def tell(what: str) -> None:
     """Say how far we are, and wait until we may go on."""
     print(what, flush=True)  # noqa: T201
@@ -113,9 +134,9 @@ async def is_undone(
     return scope.cancelled_caught
 
 
-directory, document, how, *rest = sys.argv[1:]
+directory, document, how = sys.argv[1:]
 spec = qorch.load_text(Path(document).read_text(), Path("/"))
 if how == "kill":
-    trio.run(kill, Path(directory), spec, rest[0], int(rest[1]))
+    die_at_each_step(Path(directory), spec)
 else:
     trio.run(each, Path(directory), spec, how)
