@@ -284,7 +284,9 @@ class Networks:
         def tidy() -> Collection[str]:
             run_dir.mkdir(parents=True, exist_ok=True)
             remove_orphans(self.state.owner, keep=set(self.defined), run_dir=run_dir)
-            return find_owned(self.state.owner).networks
+            owned = find_owned(self.state.owner)
+            labels = {link.mark.label for link in owned.links if link.mark}
+            return owned.networks | self._find_used(labels)
 
         present = await trio.to_thread.run_sync(tidy)
         for name in self.defined:
@@ -295,6 +297,11 @@ class Networks:
                     self.up.setdefault(name, object())
                     report(Progress("network", name, message=f"is broken: {error}"))
                     self._emit("NETWORK_BROKEN", name, error=error.message)
+
+    def _find_used(self, labels: Collection[str]) -> set[str]:
+        """The networks of these taps: of one that makes no bridge there is nothing else to see."""
+        nics = [nic for plan in self._machines.plans.values() for nic in plan.nics]
+        return {str(nic.network) for nic in nics if nic.tap and nic.tap.label in labels}
 
     async def _watch(self, name: Name, repair: Callable[[], Awaitable[None]]) -> None:
         """Wait for the end of a network's dnsmasq; have it started again while it is wanted."""

@@ -123,8 +123,13 @@ def test_what_somebody_takes_away_is_put_back(qorch_host: Host, bios_disk: Path)
         assert next(events)["step"] == f"tap {other['tap']}"
     qorch_host.kill_supervisor()
     qorch_host.run("ip", "link", "del", bridge)
-    assert qorch_host.qorch("network", "ls").returncode == 0
+    assert {row["state"] for row in ask(qorch_host, "network", "ls")} == {"up"}
     qorch_host.run("ping", "-c1", "-W5", planned)
+    with qorch_host.client.open_events() as events:
+        qorch_host.run("ip", "link", "del", "br0")
+        assert next(events)["event"] == "NETWORK_BROKEN"
+        qorch_host.run("ip", "link", "add", "br0", "up", "type", "bridge")
+        assert next(events)["step"] == f"tap {other['tap']}"
     qorch_host.down(text)
     qorch_host.run("ip", "link", "del", "br0")
 
