@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+import hashlib
+import os
 import socket
 import struct
 
@@ -55,8 +57,30 @@ def see_vnc(client: socket.socket, password: str) -> tuple[int, int] | None:
     return width, height
 
 
-def is_refused_by_spice(client: socket.socket) -> bool:
-    """Whether a SPICE server takes a link, and refuses a ticket that is none (spice protocol)."""
+def _mask(seed: bytes, length: int) -> bytes:
+    """MGF1 of RFC 8017, with SHA-1."""
+    blocks = (hashlib.sha1(seed + bytes([0, 0, 0, n])).digest() for n in range(length // 20 + 1))  # noqa: S324
+    return b"".join(blocks)[:length]
+
+
+def _xor(one: bytes, other: bytes) -> bytes:
+    return bytes(a ^ b for a, b in zip(one, other, strict=True))
+
+
+def _make_ticket(key: bytes, password: str) -> bytes:
+    """A password as SPICE sends it: RSAES-OAEP with SHA-1 (RFC 8017, 7.1.1), a NUL at its end."""
+    modulus, exponent = int.from_bytes(key[29:157], "big"), int.from_bytes(key[159:162], "big")
+    message = b"\1" + password.encode() + b"\0"
+    block = hashlib.sha1(b"").digest() + message.rjust(_SPICE_TICKET - 41, b"\0")  # noqa: S324
+    seed = os.urandom(20)
+    masked = _xor(block, _mask(seed, len(block)))
+    padded = _xor(seed, _mask(masked, len(seed))) + masked
+    ticket = pow(int.from_bytes(padded, "big"), exponent, modulus)
+    return ticket.to_bytes(_SPICE_TICKET, "big")
+
+
+def is_let_in_by_spice(client: socket.socket, password: str) -> bool:
+    """Whether a SPICE server takes a link, and with it this password (spice protocol)."""
     client.setblocking(True)
     client.settimeout(120)
     body = struct.pack("<IBBIII", 0, _SPICE_MAIN, 0, 0, 0, 18)
@@ -65,7 +89,7 @@ def is_refused_by_spice(client: socket.socket) -> bool:
     reply = _read(client, size)
     assert magic == b"REDQ"
     assert struct.unpack_from("<I", reply) == (0,)
-    assert len(reply) >= 4 + _SPICE_KEY
-    client.sendall(bytes(_SPICE_TICKET))
+    client.sendall(_make_ticket(reply[4 : 4 + _SPICE_KEY], password))
     (error,) = struct.unpack("<I", _read(client, 4))
-    return bool(error == _SPICE_DENIED)
+    assert error in (0, _SPICE_DENIED)
+    return bool(error == 0)

@@ -182,8 +182,9 @@ def see_screens(web: TestMachine) -> None:
         size = screens.see_vnc(client, "letmein")
     assert size is not None
     assert min(size) > 100
-    with connect_unix(Path(shown["spice"])) as client:
-        assert screens.is_refused_by_spice(client)
+    for password, let_in in (("wrong", False), ("letmein", True)):
+        with connect_unix(Path(shown["spice"])) as client:
+            assert screens.is_let_in_by_spice(client, password) == let_in
 
 
 def hang_and_panic(web: TestMachine) -> None:
