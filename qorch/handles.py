@@ -66,13 +66,21 @@ class Credential:
 
 
 @attrs.frozen
+class Password:
+    """What a viewer is asked for: the line in a file, in memory that only QEMU has."""
+
+    name: str
+    file: Path
+
+
+@attrs.frozen
 class Connection:
     """The connection to a helper, by its id."""
 
     name: str
 
 
-Handle = ListeningSocket | LogFile | Tap | Vsock | Credential | Connection
+Handle = ListeningSocket | LogFile | Tap | Vsock | Credential | Password | Connection
 
 
 def find_handles(plan: MachinePlan) -> Iterator[Handle]:
@@ -91,9 +99,16 @@ def find_handles(plan: MachinePlan) -> Iterator[Handle]:
             yield Tap(nic.id, nic.tap)
     if plan.vsock is not None:
         yield Vsock(plan.vsock.id, plan.vsock.cid)
+    yield from _find_secrets(plan)
+    yield from (Connection(helper.id) for helper in make_helpers(plan))
+
+
+def _find_secrets(plan: MachinePlan) -> Iterator[Handle]:
     for credential in plan.credentials:
         yield Credential(f"credential.{credential.name}", credential)
-    yield from (Connection(helper.id) for helper in make_helpers(plan))
+    for name, screen in (("vnc", plan.vnc), ("spice", plan.spice)):
+        if screen is not None and screen.spec.password_file is not None:
+            yield Password(f"{name}.password", screen.spec.password_file)
 
 
 def find_names(handle: Handle) -> tuple[str, ...]:

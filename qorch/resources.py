@@ -26,6 +26,7 @@ from qorch.handles import (
     Handles,
     ListeningSocket,
     LogFile,
+    Password,
     Tap,
     Vsock,
     find_handles,
@@ -37,7 +38,7 @@ from qorch.paths import StateDir
 from qorch.plan import DiskPlan, MachinePlan
 from qorch.process import Process, start_process
 from qorch.sockets import FIRST_DISPLAY_PORT, bind_unix, find_free_display
-from qorch.spec import DEFAULT_POOL, CredentialSpec
+from qorch.spec import DEFAULT_POOL
 from qorch.state import Store
 from qorch.units import Name
 from qorch.vsock import open_vsock
@@ -241,8 +242,8 @@ def _open_handle(
         case Vsock(_, cid):
             report(f"reserve CID {cid}")
             return (stack.enter_context(open_vsock(cid)),)
-        case Credential(_, credential):
-            return (_open_credential(stack, credential),)
+        case Credential() | Password():
+            return (_open_secret(stack, handle),)
         case Connection(name):
             return (paths.connections[name],)
 
@@ -256,17 +257,26 @@ def _open_appending(stack: ExitStack, path: Path, *, truncate: bool = False) -> 
         raise MachineError(message, f"ls -ld {path.parent}") from error
 
 
-def _open_credential(stack: ExitStack, item: CredentialSpec) -> int:
-    """Secrets are kept in memory that only QEMU inherits, as systemd reads them of SMBIOS."""
-    try:
-        content = base64.b64encode(item.file.read_bytes())
-    except OSError as error:
-        message = f"credential {item.name}: {item.file}: {error.strerror}"
-        raise MachineError(message, "bring the file back, or correct its path") from error
-    fd = os.memfd_create(f"qorch-{item.name}", os.MFD_CLOEXEC)
+def _open_secret(stack: ExitStack, secret: Credential | Password) -> int:
+    """Secrets are kept in memory that only QEMU inherits."""
+    match secret:
+        case Credential(name, item):  # as systemd reads it of SMBIOS
+            content = base64.b64encode(_read_secret(name, item.file))
+            text = b"io.systemd.credential.binary:%s=%s" % (item.name.encode(), content)
+        case Password(name, path):
+            text = _read_secret(name, path).removesuffix(b"\n")  # which nobody could type
+    fd = os.memfd_create(f"qorch-{name}"[:200], os.MFD_CLOEXEC)
     stack.callback(os.close, fd)
-    os.write(fd, b"io.systemd.credential.binary:%s=%s" % (item.name.encode(), content))
+    os.write(fd, text)
     return fd
+
+
+def _read_secret(name: str, path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        message = f"{name}: {path}: {error.strerror}"
+        raise MachineError(message, "bring the file back, or correct its path") from error
 
 
 def _open_tap(stack: ExitStack, tap: TapPlan, report: StepReport) -> tuple[int, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 from qorch.argv.chardev import make_chardev
 from qorch.argv.transport import find_transport
@@ -53,8 +54,10 @@ def make_screens(plan: MachinePlan, handles: Handles) -> Iterator[Switch]:
     display = plan.display or DisplaySpec()
     yield Display(type=display.type.value, more=dict(display.options))
     if plan.vnc is not None:
+        yield from _password("vnc", handles)
         yield from _vnc(plan, plan.vnc, handles.vnc_display)
     if plan.spice is not None:
+        yield from _password("spice", handles)
         yield from _spice(plan.spice, handles.spice_port)
     yield from _keymap(plan)
     for video in plan.videos:
@@ -67,10 +70,14 @@ def make_screens(plan: MachinePlan, handles: Handles) -> Iterator[Switch]:
         yield _input(plan, entry)
 
 
+def _password(screen: str, handles: Handles) -> Iterator[Switch]:
+    fd = handles.find(f"{screen}.password")
+    if fd is not None:
+        yield ObjectSecret(id=f"{screen}-secret", file=Path(f"/proc/self/fd/{fd}"))
+
+
 def _vnc(plan: MachinePlan, vnc: VncPlan, free: int) -> Iterator[Switch]:
     spec = vnc.spec
-    if spec.password_file is not None:
-        yield ObjectSecret(id="vnc-secret", file=spec.password_file)
     if spec.tls:
         verify = spec.tls_verify or None
         yield ObjectTlsCredsX509(id="vnc-tls", verify_peer=bool(verify))
@@ -102,8 +109,6 @@ def _bracket(host: str) -> str:
 
 def _spice(spice: SpicePlan, free: int) -> Iterator[Switch]:
     spec = spice.spec
-    if spec.password_file is not None:
-        yield ObjectSecret(id="spice-secret", file=spec.password_file)
     options = dict(spec.options)
     yield Spice(
         port=spec.port if spice.has_port else free if spice.wants_port else 0,

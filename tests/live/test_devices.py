@@ -149,7 +149,7 @@ def test_every_kind_of_device(qorch_host: Host, devices: Path, tmp_path: Path) -
     Its screens want their password; what it does when it hangs or panics is told.
     """
     secret, cd = tmp_path / "secret", tmp_path / "cd"
-    secret.write_text("letmein")
+    secret.write_text("letmein\n")
     cd.write_bytes(bytes(21 << 20))
     append = (devices / "cmdline").read_text().strip()
     qorch_host.up(ALL_KINDS.format(guest=devices, append=append, secret=secret, cd=cd))

@@ -17,6 +17,7 @@ from qorch.handles import (
     Handles,
     ListeningSocket,
     LogFile,
+    Password,
     Tap,
     find_handles,
 )
@@ -146,6 +147,10 @@ def open_handles(plan: MachinePlan, directory: Path):
                     numbers[name] = os.memfd_create("credential")
                     stack.callback(os.close, numbers[name])
                     os.write(numbers[name], b"io.systemd.credential:a=b")
+                case Password(name):
+                    numbers[name] = os.memfd_create("password")
+                    stack.callback(os.close, numbers[name])
+                    os.write(numbers[name], b"letmein")
                 case Connection(name):
                     numbers[name] = helpers[name].connection.fileno()
         yield Handles(numbers)
