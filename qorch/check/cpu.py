@@ -19,7 +19,8 @@ def find_cpu_problems(vm: MachineSpec) -> Iterator[Problem]:
     yield from _topology(vm.cpu)
     for index, flag in enumerate(vm.cpu.flags):
         if len(flag) < 2 or flag[0] not in "+-":
-            hint = f'write "+{flag}" or "-{flag}"'
+            name = flag.strip("+-") or "vmx"
+            hint = f'write "+{name}" or "-{name}"'
             yield Problem(f".cpu.flags[{index}]", f"{flag!r} is neither added nor removed", hint)
     seen: set[str] = set()
     for index, thread in enumerate(vm.iothreads):

@@ -35,7 +35,7 @@ def _share(share: ShareSpec) -> Iterator[Problem]:
     is_9p = share.type is ShareType.P9
     longest = _MAX_9P_TAG if is_9p else _MAX_VIRTIOFS_TAG
     if not 0 < len(share.tag.encode()) <= longest:
-        yield Problem(".tag", f"is not 1 to {longest} bytes long", "choose a shorter one")
+        yield Problem(".tag", f"is not 1 to {longest} bytes long", 'such as "data"')
     if share.path is None and (is_9p or share.socket is None):
         yield Problem(".path", "is missing", "name the directory to share")
     if share.path is not None and share.socket is not None:

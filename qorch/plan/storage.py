@@ -24,12 +24,16 @@ Volume = tuple[PoolPlan, VolumePlan]
 
 @attrs.frozen
 class Storage:
-    """The pools and volumes of a document, and the host's images: what disks are planned from."""
+    """The pools and volumes of a document, and the host's images: what disks are planned from.
+
+    `named` has those that the document has: if one could not be planned, that was told.
+    """
 
     facts: Facts
     pools: Mapping[Name, PoolPlan]
     volumes: Mapping[Name, Volume]
     problems: list[Problem]
+    named: frozenset[str] = frozenset()
 
     @classmethod
     def from_spec(
@@ -38,7 +42,9 @@ class Storage:
         """Plan the document's pools and volumes."""
         pools = plan_pools(spec, facts.state, problems, defined.pools)
         problems += _find_changed_pools(spec, pools, defined)
-        storage = cls(facts, pools, {}, problems)
+        tables = {"pool": spec.pools, "volume": spec.volumes}
+        named = frozenset(f"{table}.{name}" for table, items in tables.items() for name in items)
+        storage = cls(facts, pools, {}, problems, named)
         volumes = {
             name: planned
             for name, volume in spec.volumes.items()
@@ -59,7 +65,7 @@ class Storage:
             return ((backing,) if disk.chain else self._chain(backing)), None
         if disk.volume is not None:
             volume = self.volumes.get(disk.volume)
-            if volume is None:
+            if volume is None and f"volume.{disk.volume}" not in self.named:
                 known = ", ".join(self.volumes) or f'[volume.{disk.volume}] size = "10GiB" makes it'
                 message = f"there is no volume {disk.volume!r} in this file"
                 self._add(f"{path}.volume", message, f"known: {known}" if self.volumes else known)
@@ -79,6 +85,8 @@ class Storage:
         """One volume; None after adding a problem."""
         pool = self.pools.get(volume.pool)
         if pool is None:
+            if f"pool.{volume.pool}" in self.named:
+                return None
             known = ", ".join(self.pools)
             self._add(f"{path}.pool", f"there is no pool {volume.pool!r}", f"known pools: {known}")
             return None

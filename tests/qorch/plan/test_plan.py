@@ -342,6 +342,13 @@ def test_a_shared_image_is_named_by_its_place_in_the_file():
     assert set(refuse(text, images=images)) == {"vm.a.disk[0].path", "vm.a.disk[2]"}
 
 
+def test_what_a_bad_pool_or_volume_is_for_is_no_problem_of_its_own():
+    """One mistake is one error."""
+    text = "[vm.web]\ndisk = [{ volume = 'a' }]\n[volume.a]\nsize = '1GiB'\npool = 'b'\n"
+    assert list(refuse(text)) == ["volume.a.pool"]
+    assert list(refuse(text + "[pool.b]\ntype = 'lvm'\nvg = 'no/vg'\n")) == ["pool.b"]
+
+
 def test_a_volume_is_used_by_the_machine_that_names_it():
     """A volume of its own lies in its pool, over its backing file."""
     text = """
