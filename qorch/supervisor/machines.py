@@ -315,7 +315,10 @@ class Machines:
             if name not in self._running:
                 self._store.forget_run(name)
         for name in self._store.find_saved():
-            self._find_unused_memory(name)
+            try:
+                self._find_unused_memory(name)
+            except QorchError as error:  # whoever starts it is told
+                report(Progress("vm", name, message=str(error)))
         await self._remove_orphan_taps()
 
     def _find_unused_memory(self, name: Name) -> Saved | None:
@@ -350,8 +353,18 @@ class Machines:
             of_machine[id_ if id_ not in of_machine else f"{id_}+{number}"] = process
         return found
 
+    def _read_run(self, name: Name, report: Report) -> MachinePlan | None:
+        """What a machine that is defined was started as; where that is damaged, what it is now."""
+        if name not in self._definitions:
+            return None
+        try:
+            return self._store.read_run(name)
+        except QorchError as error:
+            report(Progress("vm", name, message=f"taken for what is defined now: {error}"))
+            return self._definitions[name].plan
+
     async def _adopt(self, name: Name, started: Started, report: Report) -> None:
-        plan = self._store.read_run(name) if name in self._definitions else None
+        plan = self._read_run(name, report)
         if plan is None:
             report(Progress("vm", name, message="removed: no definition owns it"))
             await _end(started)

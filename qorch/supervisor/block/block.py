@@ -18,7 +18,7 @@ import trio
 from qorch.block.commands import Command, cancel_job
 from qorch.block.record import Snapshot
 from qorch.block.tree import draw
-from qorch.errors import InputError, NotFoundError, Problem
+from qorch.errors import InputError, NotFoundError, Problem, QorchError
 from qorch.plan import DiskImages, MachinePlan
 from qorch.progress import Progress, Report, ignore
 from qorch.supervisor.block import backup, move, serve, settings, snapshots
@@ -325,7 +325,7 @@ class Block:
             for name in self._machines:
                 nursery.start_soon(self.space.look, name)
             for name in self._definitions:
-                if self._records.read_journal(name) is not None:
+                if self._has_begun(name, report):
                     nursery.start_soon(self._resume, name, report)
 
     async def settle(self, name: Name, report: Report) -> None:
@@ -336,6 +336,14 @@ class Block:
         idle = name not in self._machines and name not in self.operations
         if idle and self._records.read_journal(name) is not None:
             await self.operations.resume(name, report)
+
+    def _has_begun(self, name: Name, report: Report) -> bool:
+        """Whether something was begun with a machine; a journal that is damaged is its trouble."""
+        try:
+            return self._records.read_journal(name) is not None
+        except QorchError as error:
+            report(Progress("vm", name, message=str(error)))
+            return False
 
     async def _resume(self, name: Name, report: Report) -> None:
         report(Progress("vm", name, "resume work on disks"))

@@ -81,3 +81,18 @@ async def test_a_start_that_dies_of_what_nobody_foresaw_is_an_error(machines):
     assert launch.settled.is_set()
     assert isinstance(launch.error, MachineError)
     assert "internal error" in launch.error.message
+
+
+def test_a_damaged_record_of_what_runs_is_told(machines):
+    """The machine is taken for what is defined; the others are adopted as ever."""
+    plan = SimpleNamespace(name="web")
+    told = []
+    assert machines._read_run("web", told.append) is None
+    machines._definitions._machines["web"] = SimpleNamespace(plan=plan)
+    assert machines._read_run("web", told.append) is None
+    record = machines.state.machine_run("web") / "plan.json"
+    record.parent.mkdir(parents=True)
+    record.write_text('{"half": ')
+    assert told == []
+    assert machines._read_run("web", told.append) is plan
+    assert str(record) in told[0].message
