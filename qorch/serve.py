@@ -7,8 +7,8 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
 import trio
@@ -92,7 +92,7 @@ async def _open_all(
     state: StateDir, claim: rendezvous.Claim, report: Report
 ) -> AsyncIterator[tuple[Supervisor, Activity]]:
     """Supervisor and API, in a block that SIGTERM and SIGINT cancel."""
-    with claim.listener:
+    with _closing(claim.listener):
         async with (
             open_supervisor(
                 state, lock=claim.lock, report=report, transcripts=_find_transcripts(os.environ)
@@ -105,6 +105,17 @@ async def _open_all(
             _notify("STOPPING=1")
             state.api_socket.unlink(missing_ok=True)
             nursery.cancel_scope.cancel()
+
+
+@contextmanager
+def _closing(listener: socket.socket) -> Iterator[None]:
+    """Close it; after an error it ends with the process: whoever waits there then reads the log."""
+    try:
+        yield
+    except BaseException:
+        listener.detach()
+        raise
+    listener.close()
 
 
 async def _serve(

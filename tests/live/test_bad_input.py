@@ -122,6 +122,18 @@ def test_no_such_thing(qorch_host: Host) -> None:
         assert "there is no machine 'nobody'" in done.stderr
 
 
+def test_a_supervisor_that_cannot_start_says_why(qorch_host: Host) -> None:
+    """A damaged record: the client that started it names the file, each time."""
+    damaged = qorch_host.state.data / "pool" / "fast.json"
+    damaged.parent.mkdir(parents=True)
+    damaged.write_text('{"half": ')
+    for _ in range(3):
+        done = qorch_host.qorch("pool", "ls")
+        assert done.returncode == 1
+        assert f"{damaged} cannot be read" in done.stderr
+    damaged.unlink()
+
+
 def test_cmdline_touches_nothing(tmp_path: Path) -> None:
     """`qorch cmdline` prints QEMU's words one per line and makes neither file nor process."""
     document = tmp_path / "vm.toml"
