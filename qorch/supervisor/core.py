@@ -303,7 +303,7 @@ class Supervisor:
         known = self._definitions.find(name)
         async with AsyncExitStack() as undo:
             async with self._changing:
-                nics = self._definitions[known].plan.nics
+                nics = self._definitions[self._definitions.find(known)].plan.nics  # it may be gone
                 networks = {nic.network for nic in nics if nic.network}
                 await self._networks.bring_up(sorted(networks), report, undo)
             await self.block.settle(known, report)

@@ -72,15 +72,16 @@ class NetworkVerbs:
 
     async def up(self, name: str, *, report: Report = ignore) -> None:
         """Bring a network up, or correct it."""
-        known = self._find(name)
+        self._find(name)
         async with self._changing, AsyncExitStack() as undo:
-            await self._networks.bring_up([known], report, undo)
+            await self._networks.bring_up([self._find(name)], report, undo)  # it may be gone
             undo.pop_all()
 
     async def down(self, name: str, *, report: Report = ignore) -> None:
         """Take a network down; it stays defined. Raises MachineError while machines run on it."""
-        known = self._find(name)
+        self._find(name)
         async with self._changing:
+            known = self._find(name)  # it may be gone
             plugged = self._networks.find_plugged(known)
             users = [
                 machine

@@ -115,7 +115,7 @@ class Networks:
                 await self.remove(name, report)
             elif name in self.up:
                 try:
-                    await self.ensure(name, report)
+                    await self._ensure_again(name, report)
                 except NetError as error:  # that of others
                     report(Progress("network", name, message=f"is broken: {error}"))
 
@@ -171,7 +171,9 @@ class Networks:
             self._emit("NETWORK_BROKEN", name, error=error.message)
 
     def plan_of(self, name: Name) -> NetworkPlan:
-        """What a network is planned as, with the machines on it."""
+        """What a network is planned as, with the machines on it. Raises NetError."""
+        if name not in self.defined:  # an `up` that failed has taken it back
+            raise NetError(f"network {name} was removed meanwhile", "run the same command again")
         return add_leases(self.defined[name].plan, self._machines.plans)
 
     def _start_watch(self, name: Name) -> None:

@@ -9,12 +9,15 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
+from qorch.errors import NotFoundError
 from qorch.paths import StateDir
 from qorch.state import NetworkDefinition, Store
 from qorch.supervisor.definitions import Definitions
 from qorch.supervisor.events import Events
+from qorch.supervisor.network_verbs import NetworkVerbs
 from qorch.supervisor.networks import Networks
 from qorch.units import Name
+from qorch_net.errors import NetError
 from qorch_net.plan import Mode, NetworkPlan, make_bridge_mac
 
 LAN = Name("lan")
@@ -69,3 +72,40 @@ async def test_a_repair_does_not_bring_back_what_was_removed_meanwhile(networks,
             await trio.lowlevel.checkpoint()
     assert done == [set()]
     assert networks.up == {}
+
+
+async def test_what_is_refreshed_may_be_removed_meanwhile(networks, nursery):
+    """By an `up` of somebody else that failed, which undoes what it did."""
+    done = trio.Event()
+
+    async def tidy():
+        await networks.tidy(lambda _progress: None)
+        done.set()
+
+    async with networks._turn:
+        nursery.start_soon(tidy)
+        await wait_all_tasks_blocked()
+        networks.put(LAN, None)
+    with trio.fail_after(60):
+        await done.wait()
+    with pytest.raises(NetError, match="network lan was removed meanwhile"):
+        networks.plan_of(LAN)
+
+
+@pytest.mark.parametrize("verb", ["up", "down"])
+async def test_a_verb_that_waits_may_find_its_network_gone(networks, nursery, verb):
+    """That is what it says, as if it had come later."""
+    changing, done = trio.Lock(), trio.Event()
+    verbs = NetworkVerbs(networks, networks._machines, None, changing)
+
+    async def run():
+        with pytest.raises(NotFoundError, match="there is no network 'lan'"):
+            await getattr(verbs, verb)("lan")
+        done.set()
+
+    async with changing:
+        nursery.start_soon(run)
+        await wait_all_tasks_blocked()
+        networks.put(LAN, None)
+    with trio.fail_after(60):
+        await done.wait()
