@@ -36,7 +36,7 @@ from qorch_storage.policy import ExtendPolicy
 from qorch_storage.pool.base import NewVolume, clear_errors, taken
 from qorch_storage.pool.wanted import check_passphrase, check_same, decide_size, describe_lack
 from qorch_storage.qemu_img import Source, make_create_words, make_resize_words
-from qorch_storage.run import run
+from qorch_storage.run import run, run_create
 
 _DIRECTORY_MODE = 0o711  # QEMU may run as another user and has to reach its volumes
 _RESIZED = frozenset({ImageFormat.RAW, ImageFormat.QCOW2, ImageFormat.QED, ImageFormat.LUKS})
@@ -134,7 +134,7 @@ class DirPool:
                     plan.passphrase_file is not None
                 ):  # there is no way to make and fill it in one step
                     report("make image")
-                    run(make_create_words(new.path, plan, size), keep_fds=[new.lock_fd])
+                    run_create(make_create_words(new.path, plan, size), keep_fds=[new.lock_fd])
                 there = plan.passphrase_file is not None
                 yield NewVolume(path=new.path, keep_fds=(new.lock_fd,), device=there)
         except FileExistsError:
@@ -244,7 +244,7 @@ class DirPool:
 
     def _run_create(self, words: list[str], lock_fd: int) -> None:
         try:
-            run(words, keep_fds=[lock_fd])
+            run_create(words, keep_fds=[lock_fd])
         except StorageError as error:
             hint = _find_space_hint(self.path) or error.hint
             raise StorageError(error.message, hint) from None

@@ -2,7 +2,6 @@ import contextlib
 import fcntl
 import os
 import struct
-import subprocess
 import threading
 from pathlib import Path
 
@@ -29,6 +28,7 @@ from qorch.resources import make_store
 from qorch.sockets import bind_unix
 from qorch.switch.device import Device
 from qorch_storage.plan import ImageFormat
+from qorch_storage.run import run_create
 
 ELSEWHERE = {
     "confidential",
@@ -88,7 +88,7 @@ def make_images(plan: MachinePlan) -> None:
             luks = image.format is ImageFormat.LUKS
             secret = ["--object", "secret,id=s,data=secret", "-o", "key-secret=s,iter-time=1"]
             words = ["qemu-img", "create", "-q", "-f", image.format, *base, image.path, SIZE]
-            subprocess.run([*words, *(secret if luks else ())], check=True)
+            run_create([*map(str, words), *(secret if luks else ())])
             below = image
     if plan.seed:
         plan.seed.path.parent.mkdir(parents=True, exist_ok=True)

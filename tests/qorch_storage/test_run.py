@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from qorch_storage.errors import StorageError
-from qorch_storage.run import find_hint, run
+from qorch_storage.run import find_hint, run, run_create
 
 
 def test_output():
@@ -50,6 +50,20 @@ def test_program_that_cannot_run(tmp_path):
     program.chmod(0o755)
     with pytest.raises(StorageError, match=r"cannot run .*: Exec format error"):
         run([str(program)])
+
+
+@pytest.mark.parametrize("bad", [4, 5])
+def test_luks_that_could_not_be_timed(tmp_path, bad):
+    """`qemu-img create` is run again where LUKS was out of luck, but not for ever."""
+    count = tmp_path / "count"
+    words = "qemu-img: a.luks: Unable to get accurate CPU usage"
+    script = f'echo >>"$0"; [ $(wc -l <"$0") -gt {bad} ] || {{ echo "{words}" >&2; exit 1; }}'
+    if bad == 4:
+        run_create(["sh", "-c", script, str(count)])
+    else:
+        with pytest.raises(StorageError, match="accurate CPU usage"):
+            run_create(["sh", "-c", script, str(count)])
+    assert count.read_text() == "\n" * 5
 
 
 def test_words_in_english(monkeypatch):
