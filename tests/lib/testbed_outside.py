@@ -1,8 +1,9 @@
 """The plugin that runs the tests marked `testbed` in the test VM, and reports them here.
 
 One VM boots for all of them, and one pytest runs in it: what boots and imports takes half a minute.
-Whichever process of pytest-xdist comes to such a test first runs the VM; the others wait for it.
-A test without a complete report failed, and shows how the VM ended.
+Whichever process of pytest-xdist is first starts the VM, which runs beside all other tests; who
+comes to a test of the VM's waits until it is through. A test without a complete report failed, and
+shows how the VM ended.
 """
 
 import fcntl
@@ -25,61 +26,83 @@ WORDS = (
     # A test that hangs takes the rest with it, and shows where it stands.
     *("-o", "faulthandler_timeout=1200", "-o", "faulthandler_exit_on_timeout=true"),
 )
+DIES_WITH_US = ("setpriv", "--pdeathsig", "TERM")
+TELL_END = 'status=0; "$@" || status=$?; echo $status >"$0"'
 ENVIRONMENT = {
     "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
     "PYTHONPATH": str(ROOT / "tests" / "lib"),
 }
 
 
-@attrs.frozen
+@attrs.define(eq=False)
 class Run:
-    """The VM's run for all tests of a session; its files are in a directory shared with it."""
+    """The VM's run for all tests of a session; its files are in a directory shared with it.
+
+    It holds the lock until it has ended.
+    """
 
     directory: Path
     names: tuple[str, ...]
+    _process: subprocess.Popen | None = None
 
-    def find_reports(self, name):
-        """The reports of a test as plain data, after the VM's run, which is done if need be."""
+    def start(self):
+        """Start it, unless another process has."""
         self.directory.mkdir(exist_ok=True)
-        with (self.directory / "lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            if not self.ended.exists():
-                self.run()
-        text = self.reports.read_text() if self.reports.exists() else ""
-        whole = text.rpartition("\n")[0].splitlines()  # the last may be cut off with the VM
-        return [data for data in map(json.loads, whole) if data["nodeid"] == name]
-
-    def run(self):
-        """Run all tests in the VM."""
-        arguments = self.directory / "arguments"
-        arguments.write_text("".join(f"{name}\n" for name in self.names))
-        environment = {**ENVIRONMENT, "TESTBED_REPORTS": str(self.reports)}
-        seconds = BOOT_SECONDS + TEST_SECONDS * len(self.names)
-        with self.output.open("w") as output:
+        with self.lock.open("w") as lock, self.output.open("a") as output:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return
+            if self.ended.exists():
+                return
             for guest in GUESTS:  # in there is no network to build them from
                 subprocess.run(
                     [ROOT / "scripts" / "guest", guest], stdout=output, stderr=output, check=False
                 )
-            done = subprocess.run(
-                [
-                    *("setpriv", "--pdeathsig", "TERM"),  # it must not outlive us
-                    *(ROOT / "scripts" / "testbed", "--timeout", str(seconds)),
-                    *("--modprobe", "kvm_amd", "--rw", self.directory),
-                    *(word for item in environment.items() for word in ("--env", "=".join(item))),
-                    *("--", *WORDS, f"@{arguments}"),
-                ],
+            self._process = subprocess.Popen(
+                [*DIES_WITH_US, "sh", "-c", TELL_END, self.ended, *DIES_WITH_US, *self._words()],
                 cwd=ROOT,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                check=False,
+                pass_fds=[lock.fileno()],
             )
-        self.ended.write_text(f"{done.returncode}\n")
+
+    def _words(self):
+        arguments = self.directory / "arguments"
+        arguments.write_text("".join(f"{name}\n" for name in self.names))
+        environment = {**ENVIRONMENT, "TESTBED_REPORTS": str(self.reports)}
+        seconds = BOOT_SECONDS + TEST_SECONDS * len(self.names)
+        yield from (ROOT / "scripts" / "testbed", "--timeout", str(seconds))
+        yield from ("--modprobe", "kvm_amd", "--rw", self.directory)
+        for item in environment.items():
+            yield from ("--env", "=".join(item))
+        yield from ("--", *WORDS, f"@{arguments}")
+
+    def finish(self, *, end):
+        """Wait for it, if it is ours; with `end`, have it end now."""
+        if self._process is not None:
+            if end:
+                self._process.terminate()
+            self._process.wait()
+
+    def find_reports(self, name):
+        """The reports of a test as plain data, once the VM is through."""
+        with self.lock.open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        text = self.reports.read_text() if self.reports.exists() else ""
+        whole = text.rpartition("\n")[0].splitlines()  # the last may be cut off with the VM
+        return [data for data in map(json.loads, whole) if data["nodeid"] == name]
 
     def find_end(self):
         """How the VM's run ended, for a test that has no report."""
         text = self.output.read_text(errors="replace")[-OUTPUT_END:]
-        return f"scripts/testbed ended with {self.ended.read_text().strip()}:\n{text}"
+        status = self.ended.read_text().strip() if self.ended.exists() else "a signal"
+        return f"scripts/testbed ended with {status}:\n{text}"
+
+    @property
+    def lock(self):
+        return self.directory / "lock"
 
     @property
     def ended(self):
@@ -98,21 +121,39 @@ RUN = pytest.StashKey[Run]()
 
 
 def pytest_itemcollected(item):
-    """Mark them as live, too: they need root and take their time; one worker waits for them all."""
+    """Mark them as live, too: they need root and take their time."""
     if item.get_closest_marker(MARKER):
         item.add_marker("live")
-        item.add_marker(pytest.mark.xdist_group(MARKER))
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(session, config, items):
-    """Put what takes longest first: the VM, then whole distributions, then what is live."""
-    first = (MARKER, "slow", "live")
-    items.sort(key=lambda item: tuple(item.get_closest_marker(name) is None for name in first))
-    names = tuple(find_name(item) for item in items if item.get_closest_marker(MARKER))
+    """Put what takes longest first, and last what the VM does meanwhile."""
+    items.sort(
+        key=lambda item: (
+            item.get_closest_marker(MARKER) is not None,
+            item.get_closest_marker("slow") is None,
+            item.get_closest_marker("live") is None,
+        )
+    )
+    names = tuple(item.nodeid for item in items if item.get_closest_marker(MARKER))
     base = config._tmp_path_factory.getbasetemp()
     shared = base.parent if hasattr(config, "workerinput") else base
     session.stash[RUN] = Run(shared / MARKER, names)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop(session):
+    """Start the VM."""
+    run = session.stash.get(RUN, None)  # pytest-xdist's own process collects nothing
+    if run is not None and run.names and not session.config.option.collectonly:
+        run.start()
+
+
+def pytest_sessionfinish(session, exitstatus):
+    """Wait for the VM: others may."""
+    if (run := session.stash.get(RUN, None)) is not None:
+        run.finish(end=exitstatus == pytest.ExitCode.INTERRUPTED)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -128,17 +169,12 @@ def pytest_runtest_protocol(item, nextitem):
     return True
 
 
-def find_name(item):
-    """A test's name, to which pytest-xdist adds the name of its group."""
-    return item.nodeid.removesuffix(f"@{MARKER}")
-
-
 def make_reports(item):
     """The reports of a test's phases, and a failure if it did not come to its end."""
     run = item.session.stash[RUN]
     reports = [
         item.config.hook.pytest_report_from_serializable(config=item.config, data=data)
-        for data in run.find_reports(find_name(item))
+        for data in run.find_reports(item.nodeid)
     ]
     if not any(report.when == "teardown" for report in reports):
         reports.append(
