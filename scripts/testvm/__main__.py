@@ -65,7 +65,13 @@ def make_environment(assignments: list[str]) -> dict[str, str]:
 def run(options: argparse.Namespace, guest: Path, directory: Path) -> int:
     """Run the command, in the sandbox; the exit status."""
     import trio  # noqa: PLC0415  imported by the sandbox's process alone
-    from testvm.machine import Request, SignalError, VmError, run_vm  # noqa: PLC0415
+    from testvm.machine import (  # noqa: PLC0415
+        Request,
+        SignalError,
+        TimeUpError,
+        VmError,
+        run_vm,
+    )
 
     from qorch.errors import QorchError  # noqa: PLC0415
 
@@ -84,8 +90,8 @@ def run(options: argparse.Namespace, guest: Path, directory: Path) -> int:
     )
     try:
         return trio.run(run_vm, request, guest, directory)
-    except trio.TooSlowError:
-        complain(f"not done after {options.timeout:g} s")
+    except TimeUpError as error:
+        complain(f"not done after {options.timeout:g} s; the VM's console:\n{error}")
         return TIMED_OUT
     except SignalError as error:
         return 128 + error.number

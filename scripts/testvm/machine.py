@@ -32,6 +32,10 @@ class VmError(Exception):
     """There is a VM, and no exit status of the command."""
 
 
+class TimeUpError(Exception):
+    """The request's time is up; the end of what the console printed."""
+
+
 class SignalError(Exception):
     """A signal asked us to end."""
 
@@ -47,15 +51,20 @@ class Vm:
     supervisor: Supervisor
     channels: Mapping[str, trio.SocketStream]
 
-    def read_console_end(self) -> str:
-        """The end of what its console printed."""
-        return read_end(self.supervisor.find_log(NAME), CONSOLE_END).decode(errors="replace")
+
+def read_console_end(supervisor: Supervisor) -> str:
+    """The end of what the VM's console printed."""
+    try:
+        log = supervisor.find_log(NAME)
+    except NotFoundError:
+        return "there was none yet"
+    return read_end(log, CONSOLE_END).decode(errors="replace")
 
 
 async def run_vm(request: Request, guest: Path, directory: Path) -> int:
     """Run the command in a VM that lives in `directory`, and return its exit status.
 
-    Raises VmError, SignalError, QorchError; trio.TooSlowError when the request's time is up;
+    Raises VmError, SignalError, QorchError; TimeUpError when the request's time is up;
     BrokenPipeError when nobody reads the output.
     """
     initrd = directory / "initrd"
@@ -71,6 +80,8 @@ async def run_vm(request: Request, guest: Path, directory: Path) -> int:
                     vm = await start_vm(supervisor, spec, directory, report)
                     status = await pass_on_all(vm, terminal=request.terminal)
                 nursery.cancel_scope.cancel()
+        except trio.TooSlowError as error:
+            raise TimeUpError(read_console_end(supervisor)) from error
         finally:
             with contextlib.suppress(NotFoundError):  # it never came to be
                 await supervisor.kill_machine(NAME)
@@ -133,7 +144,9 @@ async def pass_on_all(vm: Vm, *, terminal: bool) -> int:
             async for data in vm.channels["status"]:
                 status += data
     if not re.fullmatch(rb"\d+\n", status):
-        raise VmError(f"the VM ended without an exit status; its console:\n{vm.read_console_end()}")
+        raise VmError(
+            f"the VM ended without an exit status; its console:\n{read_console_end(vm.supervisor)}"
+        )
     return int(status)
 
 

@@ -23,9 +23,9 @@ DEADLINE = 300.0  # seconds; a VM is up in 3 on a quiet machine
 
 
 def run_testbed(*words: str | Path) -> subprocess.CompletedProcess[str]:
-    """Run it to its end."""
+    """Run it to its end; a VM that hangs shows its console."""
     return subprocess.run(
-        [ROOT / "scripts" / "testbed", *words],
+        [ROOT / "scripts" / "testbed", "--timeout", str(DEADLINE - 30), *words],
         capture_output=True,
         text=True,
         check=False,
@@ -74,7 +74,7 @@ def test_output_is_bytes() -> None:
 def test_a_dead_vm_says_125() -> None:
     """A VM that ends without the command's status is 125, with the end of its console."""
     done = run_testbed("--", "sh", "-c", "echo c >/proc/sysrq-trigger; sleep 1000")
-    assert done.returncode == 125
+    assert done.returncode == 125, done.stderr
     assert "Kernel panic" in done.stderr
 
 
@@ -88,7 +88,7 @@ def test_a_timeout_says_124() -> None:
 def test_a_command_that_is_not_there_says_127() -> None:
     """It is as with any shell."""
     done = run_testbed("--", "no-such-command")
-    assert done.returncode == 127
+    assert done.returncode == 127, done.stderr
     assert "no-such-command" in done.stderr
 
 
