@@ -22,6 +22,7 @@ from qorch.errors import MachineError
 
 _FORMAT = 1  # of the file; another one is not read
 _DEADLINE = 60.0  # seconds
+_ATTEMPTS = 5
 _SWITCHES = ("-machine", "none", "-nodefaults", "-no-user-config", "-display", "none", "-S")
 _CPU_SUFFIX = "-x86_64-cpu"
 
@@ -114,22 +115,34 @@ def _list_properties(
 
 
 def _ask(binary: Path, commands: Sequence[Mapping[str, Any]]) -> list[Any]:
-    """The answers to commands; None for one that is refused."""
+    """The answers to commands; None for one that is refused.
+
+    A QEMU that quits does not write out what the pipe had no room for yet: it is asked again.
+    """
     requests = [{"execute": "qmp_capabilities"}, *commands, {"execute": "quit"}]
     text = "".join(json.dumps(request) + "\n" for request in requests)
     words = [str(binary), *_SWITCHES, "-qmp", "stdio"]
-    try:
-        done = subprocess.run(
-            words, input=text, capture_output=True, text=True, timeout=_DEADLINE, check=False
-        )
-        lines = [json.loads(line) for line in done.stdout.splitlines()]
-    except (OSError, ValueError, subprocess.TimeoutExpired) as error:
-        raise MachineError(f"{binary} does not say what it has: {error}") from error
-    answers = [line.get("return") for line in lines if {"return", "error"} & line.keys()]
-    if len(answers) != len(requests):
-        message = f"{binary} does not say what it has"
-        raise MachineError(message, done.stderr.strip() or None)
-    return answers[1:-1]
+    for _ in range(_ATTEMPTS):
+        try:
+            done = subprocess.run(
+                words, input=text, capture_output=True, text=True, timeout=_DEADLINE, check=False
+            )
+        except (OSError, ValueError, subprocess.TimeoutExpired) as error:
+            raise MachineError(f"{binary} does not say what it has: {error}") from error
+        answers = _find_answers(done.stdout)
+        if len(answers) == len(requests):
+            return answers[1:-1]
+        if done.returncode:
+            break
+    raise MachineError(f"{binary} does not say what it has", done.stderr.strip() or None)
+
+
+def _find_answers(text: str) -> list[Any]:
+    """What was returned, up to a line that is cut off."""
+    lines = list[dict[str, Any]]()
+    with suppress(ValueError):
+        lines.extend(map(json.loads, text.splitlines()))
+    return [line.get("return") for line in lines if {"return", "error"} & set(line)]
 
 
 def _structure(data: Mapping[str, Any]) -> Emulator:

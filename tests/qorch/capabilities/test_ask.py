@@ -63,6 +63,24 @@ def test_a_binary_is_asked_once(qemu, tmp_path):
     assert runs(qemu) == 3  # what is no device is asked as what it is
 
 
+@pytest.mark.parametrize("bad", [4, 5])
+def test_a_quit_that_comes_too_early(qemu, tmp_path, bad):
+    """A QEMU that ends before all it said is written is asked again, but not for ever."""
+    whole = tmp_path / "whole"
+    qemu.rename(whole)
+    runs = f'[ $(wc -l <"{tmp_path}/log") -gt {bad} ]'
+    qemu.write_text(
+        f'#!/bin/sh\n"{whole}" >"$0.out"; {runs} || exec head -c 300 "$0.out"\ncat "$0.out"'
+    )
+    qemu.chmod(0o755)
+    if bad == 4:
+        assert find_emulator(qemu, tmp_path / "kept").version == "9.1.0"
+    else:
+        with pytest.raises(MachineError, match="does not say what it has"):
+            find_emulator(qemu, tmp_path / "kept")
+    assert (tmp_path / "log").read_text() == "run\n" * 5
+
+
 def test_another_binary_of_that_name_is_asked_anew(qemu, tmp_path):
     """An upgrade has another size or time."""
     find_emulator(qemu, tmp_path / "kept")
