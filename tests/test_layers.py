@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import ast
+import functools
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
 import attrs
-import pytest
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("qorch", "qorch_net", "qorch_storage")
@@ -197,11 +197,12 @@ def find_imports(path: Path) -> Iterator[tuple[str, int]]:
                 yield (inner if inner in MODULES else node.module), node.lineno
 
 
-def imports_of(name: str) -> list[tuple[str, str]]:
-    """What a module imports, with words for the message."""
-    path = MODULES[name]
+@functools.cache
+def find_all_imports() -> list[tuple[str, str, str]]:
+    """Each module, what it imports, and words for the message."""
     return [
-        (target, f"{path.relative_to(ROOT)}:{line}: {name} imports {target}")
+        (name, target, f"{path.relative_to(ROOT)}:{line}: {name} imports {target}")
+        for name, path in sorted(MODULES.items())
         for target, line in find_imports(path)
     ]
 
@@ -211,43 +212,45 @@ def find_narrow(name: str) -> tuple[str, ...]:
     return next((known for place, known in KNOWS_ONLY.items() if is_within(name, place)), PACKAGES)
 
 
-@pytest.mark.parametrize("name", sorted(MODULES))
-def test_imports_go_down(name):
+def test_imports_go_down():
     """A module imports only modules of lower layers, or of its own package."""
-    mine, entry = find_layer(name)
-    for target, where in imports_of(name):
+    for name, target, where in find_all_imports():
         if target in MODULES:
+            mine, entry = find_layer(name)
             theirs, other = find_layer(target)
             assert theirs < mine or other == entry, f"{where}, which is not below it"
             if LAYERS[mine].still:
                 assert LAYERS[theirs].still, f"{where}, which is not still"
 
 
-@pytest.mark.parametrize("name", sorted(MODULES))
-def test_what_is_still_touches_no_world(name):
+def test_what_is_still_touches_no_world():
     """Still modules import nothing that could read a clock, a file, a socket or a process."""
-    if LAYERS[find_layer(name)[0]].still:
-        for target, where in imports_of(name):
+    for name, target, where in find_all_imports():
+        if LAYERS[find_layer(name)[0]].still:
             top = target.partition(".")[0]
             assert top not in WORLD or (name, top) in STILL_MAY, f"{where}, but it is still"
 
 
-@pytest.mark.parametrize("name", sorted(MODULES))
-def test_libraries_stay_in_their_place(name):
+def test_libraries_stay_in_their_place():
     """pyroute2, psutil, qemu.qmp, click and the others are known where the table says."""
-    for target, where in imports_of(name):
+    for name, target, where in find_all_imports():
         places = ONLY_IN.get(target.partition(".")[0])
         if places is not None:
             assert any(is_within(name, place) for place in places), f"{where}; only {places} may"
 
 
-@pytest.mark.parametrize("name", sorted(MODULES))
-def test_packages_know_only_what_they_should(name):
+def test_packages_know_only_what_they_should():
     """The sister packages know nobody, the command line only what a client of the API needs."""
-    known = find_narrow(name)
-    for target, where in imports_of(name):
+    for name, target, where in find_all_imports():
         if target.partition(".")[0] in PACKAGES:
+            known = find_narrow(name)
             assert any(is_within(target, place) for place in known), f"{where}; it knows {known}"
+
+
+def test_every_module_is_in_a_layer():
+    """Also one that imports nothing."""
+    for name in MODULES:
+        assert find_layer(name)
 
 
 def test_the_table_names_only_what_is_there():
