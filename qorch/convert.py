@@ -123,6 +123,7 @@ _PLAIN_FORMS: dict[type, Callable[[object, Any], Any]] = {
     Path: _read_path,
 }
 _SCALARS = (Size, Duration, Rate, Mac, Name, CpuSet, Pin, MachineType)
+_TEXTS = (*_SCALARS, Path, UUID, IPv4Address, IPv4Network, IPv6Address, IPv6Network)
 _PLAIN = {bool, int, float, str}
 _TABLE = "write it as {{ {} = … }}, or under a [header] of its own"
 _TABLES = "there may be several: [[…]] above the keys of each, or [{ key = value }]"
@@ -152,7 +153,7 @@ def toml_name(field: attrs.Attribute[Any]) -> str:
 
 @functools.cache
 def get_converter() -> Converter:
-    """The converter of vm.toml and of stored definitions; strict about types and unknown keys.
+    """What reads vm.toml and stored definitions; strict about types and unknown keys.
 
     cattrs would compile two functions for each of 300 classes before the first machine comes up:
     most of a second, for values that are read once. Classes are gone through field by field.
@@ -160,17 +161,12 @@ def get_converter() -> Converter:
     converter = Converter()
     for scalar in _SCALARS:
         converter.register_structure_hook(scalar, lambda value, kind: kind.from_text(value))
-        converter.register_unstructure_hook(scalar, str)
     for kind, read in _PLAIN_FORMS.items():  # by class: cattrs asks its own such hooks first
         converter.register_structure_hook(kind, read)
     for text_form, (what, example) in _TEXT_FORMS.items():
         converter.register_structure_hook(text_form, _strictly(text_form, what, example))
-        converter.register_unstructure_hook(text_form, str)
     converter.register_structure_hook(
         IPv4Address | IPv6Address, _strictly(ip_address, "an IP address", 'such as "192.168.133.5"')
-    )
-    converter.register_unstructure_hook_func(
-        lambda kind: isinstance(kind, type) and issubclass(kind, Path), str
     )
     converter.register_structure_hook_func(
         lambda kind: isinstance(kind, type) and issubclass(kind, enum.Enum), _read_enum
@@ -178,7 +174,6 @@ def get_converter() -> Converter:
     converter.register_structure_hook_factory(
         attrs.has, lambda cls: _structure_class(cls, converter)
     )
-    converter.register_unstructure_hook_func(attrs.has, _make_plain)
     converter.register_structure_hook_func(lambda kind: kind == Value, _read_value)
     converter.register_structure_hook_func(_is_sequence, _structure_sequence(converter))
     converter.register_structure_hook_func(_is_mapping, _structure_mapping(converter))
@@ -194,25 +189,30 @@ def _find_fields(cls: Hashable) -> dict[str, attrs.Attribute[Any]]:
     return {toml_name(field): field for field in fields}
 
 
-def _make_plain(value: Any) -> Any:
-    """What JSON and TOML have; of classes, the fields that are not as they are by default."""
+def make_plain(value: Any) -> Any:
+    """What JSON and TOML have, as it is read again; fields that are as by default are left out.
+
+    Raises TypeError for what has no such form.
+    """
     kind: Any = type(value)
     match value:
         case enum.Enum():
             return value.value
-        case Mapping():
-            return {_make_plain(key): _make_plain(item) for key, item in value.items()}
-        case tuple() | list():
-            return [_make_plain(item) for item in value]
+        case _ if isinstance(value, _TEXTS):
+            return str(value)
         case _ if value is None or kind in _PLAIN:
             return value
-        case _ if attrs.has(kind) and not isinstance(value, _SCALARS):
+        case Mapping():
+            return {make_plain(key): make_plain(item) for key, item in value.items()}
+        case tuple() | list():
+            return [make_plain(item) for item in value]
+        case _ if attrs.has(kind):
             return {
-                key: _make_plain(item)
+                key: make_plain(item)
                 for key, field in _find_fields(kind).items()
                 if (item := getattr(value, field.name)) != _find_default(field, value)
             }
-    return str(value)
+    raise TypeError(f"{kind.__name__} has no plain form")
 
 
 def _find_default(field: attrs.Attribute[Any], of: object) -> Any:

@@ -21,7 +21,7 @@ from uuid import UUID
 
 import attrs
 
-from qorch.convert import SHORT_FORMS, SHORT_KEYS, SWITCHES, get_converter, toml_name
+from qorch.convert import SHORT_FORMS, SHORT_KEYS, SWITCHES, make_plain, toml_name
 from qorch.spec import MachineType, Spec
 from qorch.units import CpuSet, Duration, Mac, Name, Pin, Rate, Size, Value
 
@@ -115,7 +115,7 @@ def _property(field: attrs.Attribute[Any], hint: Any, definitions: dict[str, Sch
     schema = dict(_form(hint, definitions))
     plain = not (isinstance(field.default, attrs.Factory | tuple) or attrs.has(type(field.default)))
     if plain and field.default not in (None, attrs.NOTHING):
-        schema["default"] = get_converter().unstructure(field.default)
+        schema["default"] = make_plain(field.default)
     return schema
 
 

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import attrs
 
 from qorch.block.record import Saved
-from qorch.convert import get_converter
+from qorch.convert import get_converter, make_plain
 from qorch.errors import QorchError
 from qorch.paths import StateDir
 from qorch.plan import MachinePlan
@@ -54,7 +54,7 @@ class PoolDefinition:
 
 def write_json(path: Path, value: object) -> None:
     """Write a value so that a reader, or a crash, sees the old file or the new one."""
-    text = json.dumps(get_converter().unstructure(value), indent=1)
+    text = json.dumps(make_plain(value), indent=1)
     temporary = path.with_name(f".{path.name}.new")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -13,7 +13,7 @@ import click
 import pytest
 
 from qorch.cli.verbs import qorch as verbs
-from qorch.convert import SHORT_KEYS, get_converter, toml_name
+from qorch.convert import SHORT_KEYS, make_plain, toml_name
 from qorch.load import load_text
 from qorch.spec import (
     AddressSpec,
@@ -127,7 +127,7 @@ def write_default(field) -> str:
     table = isinstance(field.default, attrs.Factory | tuple) or attrs.has(type(field.default))
     if field.default is None or table:
         return NONE
-    value = get_converter().unstructure(field.default)
+    value = make_plain(field.default)
     return str(value).lower() if isinstance(value, bool | int) else f'"{value}"'
 
 

@@ -76,18 +76,17 @@ def _videos(vm: MachineSpec) -> Iterator[Problem]:
         if video.gl and video.model is not VideoModel.VIRTIO:
             yield Problem(f"{path}.gl", f"{model} has no 3D", 'model = "virtio"')
         if video.vhost_user is not None:
-            yield from _vhost_user(vm, path, video)
+            yield from _vhost_user(path, video)
+            yield from find_vhost_user_problems(vm, f"{path}.vhost_user", video.vhost_user)
 
 
-def _vhost_user(vm: MachineSpec, path: str, video: VideoSpec) -> Iterator[Problem]:
-    assert video.vhost_user is not None  # noqa: S101  whoever calls has looked
+def _vhost_user(path: str, video: VideoSpec) -> Iterator[Problem]:
     if video.model is not VideoModel.VIRTIO:
         message = f"{video.model.value} is QEMU's own"
         yield Problem(f"{path}.vhost_user", message, 'model = "virtio"')
     if video.gl:
         message = "is the vhost-user process's to say"
         yield Problem(f"{path}.gl", message, "vhost-user-gpu --virgl")
-    yield from find_vhost_user_problems(vm, f"{path}.vhost_user", video.vhost_user)
 
 
 def _audio(vm: MachineSpec) -> Iterator[Problem]:

@@ -69,9 +69,7 @@ def _pci(node: Node, buses: Buses) -> AddressSpec | None:
     if node.number("domain"):
         node.note("guests have one PCI domain, 0", "@domain")
     bus, slot, function = (node.number(key) for key in ("bus", "slot", "function"))
-    multifunction = (
-        node.on("multifunction") or None
-    )  # off: QEMU's default, and refused where it matters
+    multifunction = node.on("multifunction") or None  # off is QEMU's default
     if not (bus or slot or function):
         return None  # libvirt's way to say: any
     return AddressSpec(

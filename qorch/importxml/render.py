@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from qorch.convert import get_converter
+from qorch.convert import make_plain
 from qorch.importxml.domain import Imported
 from qorch.importxml.nics import Network
 from qorch.importxml.toml import write_comment, write_document
@@ -14,7 +14,7 @@ from qorch.spec import DEFAULT_NETWORK, MachineSpec, Spec
 
 def render(imported: Imported) -> str:
     """The text of a vm.toml."""
-    document = get_converter().unstructure(Spec(vms={imported.name: imported.machine}))
+    document = make_plain(Spec(vms={imported.name: imported.machine}))
     machine = _shorten(document["vm"][imported.name], imported.machine)
     lines = list(_head(imported))
     for network in imported.networks:

@@ -8,7 +8,7 @@ import goldens
 import pytest
 from fake_host import plan_text
 
-from qorch.convert import get_converter
+from qorch.convert import get_converter, make_plain
 from qorch.errors import QorchError
 from qorch.load import load_text
 from qorch.paths import StateDir
@@ -109,7 +109,7 @@ def test_every_field_of_a_network_and_a_tap_is_stored():
     )
     converter = get_converter()
     for value in (network, tap):
-        stored = json.dumps(converter.unstructure(value))
+        stored = json.dumps(make_plain(value))
         assert converter.structure(json.loads(stored), type(value)) == value
 
 

@@ -5,7 +5,7 @@ from fake_host import plan_text
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qorch.convert import get_converter
+from qorch.convert import get_converter, make_plain
 from qorch.errors import InputError
 from qorch.plan import Defined, MachinePlan
 from qorch.units import Name
@@ -198,5 +198,5 @@ def test_plans_are_stored_and_read_back():
     pairs = [(kind, what) for kind, parts in KINDS.items() for what in parts]
     machine = plan(make_text(pairs))
     converter = get_converter()
-    stored = json.loads(json.dumps(converter.unstructure(machine)))
+    stored = json.loads(json.dumps(make_plain(machine)))
     assert converter.structure(stored, MachinePlan) == machine
